@@ -1,0 +1,11 @@
+//! The Grand Unified Flow Cache.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+extern crate alloc;
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+// Floor 0, ground: what things are called.
+pub mod key;
