@@ -8,4 +8,9 @@ extern crate alloc;
 extern crate std;
 
 // Floor 0, ground: what things are called.
+pub mod cookie;
 pub mod key;
+pub mod time;
+
+// Floor 2, contract: what users implement.
+pub mod packet;
