@@ -12,5 +12,9 @@ pub mod cookie;
 pub mod key;
 pub mod time;
 
+// Floor 1, structures: they know bits and fields, not packets.
+pub mod epoch;
+
 // Floor 2, contract: what users implement.
 pub mod packet;
+pub mod verdict;
