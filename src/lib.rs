@@ -14,7 +14,13 @@ pub mod time;
 
 // Floor 1, structures: they know bits and fields, not packets.
 pub mod epoch;
+pub mod interest;
 
 // Floor 2, contract: what users implement.
 pub mod packet;
 pub mod verdict;
+
+// The proof kit, outside the floors.
+#[cfg(any(test, feature = "__testing"))]
+#[doc(hidden)]
+pub mod testing;

@@ -1,0 +1,10 @@
+//! Who wants this flow: a wildcard index over [`Pattern`](crate::key::Pattern)s, and the triggers that go with them.
+//!
+//! Apart from the filter and the hooks because all of them ask the same two questions: which patterns match a flow
+//! ([`InterestIndex::matches`]), and which patterns does a region of flows touch ([`InterestIndex::overlapping`]).
+
+mod index;
+mod trigger;
+
+pub use index::{Entry, Full, InterestId, InterestIndex, Match, Scratch, Stats};
+pub use trigger::{Interest, Signals, Trigger};
