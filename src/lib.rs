@@ -17,7 +17,10 @@ pub mod epoch;
 pub mod interest;
 
 // Floor 2, contract: what users implement.
+pub mod destiny;
+pub mod hook;
 pub mod packet;
+pub mod pipeline;
 pub mod verdict;
 
 // The proof kit, outside the floors.

@@ -1,0 +1,294 @@
+//! Hooks in their order, as one: a tuple of hooks is a pipeline.
+//!
+//! ```text
+//!  judge   for each stage, for each hook that judges there: interest? judge it (or run its step, if it was not asked)
+//!  settle  for each hook: the verdict is known
+//!  run     for each hook: its step
+//!  recheck for each hook that an edit touched: keep, replace, or judge again
+//! ```
+
+use core::fmt;
+
+use crate::destiny::{Destiny, Steps};
+use crate::epoch::View;
+use crate::hook::{Context, Hook, HookSet, Interests, Judge, Judgement, Recheck, Stage, Views};
+use crate::interest::{Scratch, Trigger};
+use crate::packet::Packet;
+use crate::verdict::Verdict;
+
+/// An ordered list of hooks, known at compile time. What it does with packets is [`Walk`].
+///
+/// Tuples of up to eight hooks are pipelines; implement it directly for a dataplane whose destiny has a
+/// shape of its own.
+pub trait Pipeline {
+    /// What an entry keeps of it.
+    type Destiny: Destiny;
+
+    /// The places of the hooks of this name.
+    fn hooks_named(&self, name: &str) -> HookSet;
+
+    /// Whether the hooks stand in the order of their first stages, so that running their steps in their
+    /// order does what judging stage by stage does.
+    fn is_in_order(&self) -> bool;
+
+    /// Gives the hooks their steps back.
+    fn release(&mut self, destiny: Self::Destiny);
+
+    /// Writes what a destiny does, one hook a line, for people.
+    fn describe(&self, destiny: &Self::Destiny, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+}
+
+/// What a pipeline does with packets of type `P`.
+pub trait Walk<P: Packet>: Pipeline {
+    /// Takes a packet through the hooks. Those in `asked` judge it; the others run the step that
+    /// `destiny` holds of them.
+    fn judge(
+        &mut self,
+        packet: &mut P,
+        context: &mut Context,
+        destiny: &mut Self::Destiny,
+        asked: HookSet,
+        scratch: &mut Scratch,
+    ) -> Judgement;
+
+    /// Tells the hooks the verdict of a packet that was judged.
+    fn settle(
+        &mut self,
+        packet: &P,
+        context: &Context,
+        verdict: Verdict,
+        destiny: &mut Self::Destiny,
+    );
+
+    /// Whether every step can decide this packet. Changes nothing.
+    fn fits(&self, destiny: &Self::Destiny, packet: &P, context: &Context) -> bool;
+
+    /// Runs the steps in order until one ends the packet's way. Allocates nothing.
+    ///
+    /// When no trigger fires and [`fits`](Self::fits) holds, this is what judging the packet afresh
+    /// would do.
+    fn run(&mut self, destiny: &Self::Destiny, packet: &mut P, context: &mut Context) -> Verdict;
+
+    /// Asks the hooks in `touched` about their steps and gives those that must judge the next packet.
+    fn recheck(
+        &mut self,
+        destiny: &mut Self::Destiny,
+        touched: HookSet,
+        flow: &Views<P::Key>,
+    ) -> HookSet;
+}
+
+/// Whether `hook` wants a say in `flow`, asked in the way that it chose.
+fn interest_of<P: Packet, H: Judge<P>>(
+    hook: &H,
+    flow: &P::Key,
+    scratch: &mut Scratch,
+) -> Option<Trigger> {
+    use crate::key::FlowKey;
+    match hook.interests() {
+        Interests::All(trigger) => Some(trigger),
+        Interests::Ask => hook.have_interest(flow),
+        Interests::Listed(index) => {
+            let matches = index.matches(&flow.fields(), scratch);
+            let triggers = matches.iter().filter_map(|found| index.get(found.id));
+            triggers.copied().reduce(|one, other| one | other)
+        }
+    }
+}
+
+/// One hook's part of [`Walk::judge`] at one stage.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the whole state of one visit, borrowed in parts"
+)]
+#[inline]
+fn visit<P: Packet, H: Judge<P>>(
+    hook: &mut H,
+    asked: bool,
+    stage: Stage,
+    packet: &mut P,
+    context: &mut Context,
+    step: &mut Option<H::Step>,
+    trigger: &mut Trigger,
+    scratch: &mut Scratch,
+) -> Judgement {
+    let stages = hook.stages();
+    if !stages.contains(stage) {
+        return Judgement::Continue;
+    }
+    let first = stage == stages.first();
+    if !asked {
+        return match step {
+            Some(step) if first => match hook.run(step, packet, context) {
+                None => Judgement::Continue,
+                Some(verdict) => Judgement::Finish {
+                    verdict,
+                    constant: false,
+                },
+            },
+            _ => Judgement::Continue,
+        };
+    }
+    if first {
+        *trigger = Trigger::NONE;
+    }
+    match interest_of(hook, &packet.key(), scratch) {
+        Some(wanted) => {
+            *trigger |= wanted;
+            hook.judge(stage, packet, context, step)
+        }
+        None => {
+            if let (true, Some(step)) = (first, step.take()) {
+                hook.release(step);
+            }
+            Judgement::Continue
+        }
+    }
+}
+
+/// One hook's part of [`Walk::recheck`]: whether it, or all, must judge the next packet.
+fn recheck_one<P: Packet, H: Judge<P>>(
+    hook: &mut H,
+    index: usize,
+    touched: HookSet,
+    flow: &Views<P::Key>,
+    step: &mut Option<H::Step>,
+) -> HookSet {
+    if !touched.contains(index) {
+        return HookSet::NONE;
+    }
+    let view: View = hook.stages().first().view();
+    match hook.recheck(step.as_ref(), flow.of(view)) {
+        Recheck::Keep => HookSet::NONE,
+        Recheck::Replace(new) => {
+            if let Some(old) = core::mem::replace(step, new) {
+                hook.release(old);
+            }
+            HookSet::NONE
+        }
+        Recheck::Judge => HookSet::one(index),
+        Recheck::JudgeAll => HookSet::ALL,
+    }
+}
+
+macro_rules! tuple_pipeline {
+    ($n:literal: $($H:ident $i:tt),+) => {
+        impl<$($H: Hook),+> Pipeline for ($($H,)+) {
+            type Destiny = Steps<($(Option<$H::Step>,)+), $n>;
+
+            fn hooks_named(&self, name: &str) -> HookSet {
+                let mut set = HookSet::NONE;
+                $(if self.$i.name() == name {
+                    set = set.union(HookSet::one($i));
+                })+
+                set
+            }
+
+            fn is_in_order(&self) -> bool {
+                [$(self.$i.stages().first()),+].is_sorted()
+            }
+
+            fn release(&mut self, destiny: Self::Destiny) {
+                $(if let Some(step) = destiny.steps.$i {
+                    self.$i.release(step);
+                })+
+            }
+
+            fn describe(&self, destiny: &Self::Destiny, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                $(
+                    write!(f, "  {}: ", self.$i.name())?;
+                    match &destiny.steps.$i {
+                        Some(step) => self.$i.describe(step, f)?,
+                        None => f.write_str("no step")?,
+                    }
+                    if destiny.triggers[$i] != Trigger::NONE {
+                        write!(f, " (asks for packets: {})", destiny.triggers[$i])?;
+                    }
+                    writeln!(f)?;
+                )+
+                Ok(())
+            }
+        }
+
+        impl<P: Packet, $($H: Judge<P>),+> Walk<P> for ($($H,)+) {
+            fn judge(
+                &mut self,
+                packet: &mut P,
+                context: &mut Context,
+                destiny: &mut Self::Destiny,
+                asked: HookSet,
+                scratch: &mut Scratch,
+            ) -> Judgement {
+                for stage in Stage::ALL {
+                    $({
+                        let step = &mut destiny.steps.$i;
+                        let trigger = &mut destiny.triggers[$i];
+                        let asked = asked.contains($i);
+                        let hook = &mut self.$i;
+                        match visit(hook, asked, stage, packet, context, step, trigger, scratch) {
+                            Judgement::Continue => {}
+                            finish => return finish,
+                        }
+                    })+
+                }
+                Judgement::Continue
+            }
+
+            fn settle(
+                &mut self,
+                packet: &P,
+                context: &Context,
+                verdict: Verdict,
+                destiny: &mut Self::Destiny,
+            ) {
+                $(self.$i.settle(packet, context, verdict, destiny.steps.$i.as_mut());)+
+            }
+
+            #[inline]
+            fn fits(&self, destiny: &Self::Destiny, packet: &P, context: &Context) -> bool {
+                $(destiny.steps.$i.as_ref().is_none_or(|step| self.$i.fits(step, packet, context)))&&+
+            }
+
+            #[inline]
+            fn run(
+                &mut self,
+                destiny: &Self::Destiny,
+                packet: &mut P,
+                context: &mut Context,
+            ) -> Verdict {
+                $(if let Some(step) = &destiny.steps.$i {
+                    if let Some(verdict) = self.$i.run(step, packet, context) {
+                        return verdict;
+                    }
+                })+
+                Verdict::Accept
+            }
+
+            fn recheck(
+                &mut self,
+                destiny: &mut Self::Destiny,
+                touched: HookSet,
+                flow: &Views<P::Key>,
+            ) -> HookSet {
+                let mut judge = HookSet::NONE;
+                $(judge = judge.union(recheck_one::<P, $H>(
+                    &mut self.$i,
+                    $i,
+                    touched,
+                    flow,
+                    &mut destiny.steps.$i,
+                ));)+
+                judge
+            }
+        }
+    };
+}
+
+tuple_pipeline!(1: A 0);
+tuple_pipeline!(2: A 0, B 1);
+tuple_pipeline!(3: A 0, B 1, C 2);
+tuple_pipeline!(4: A 0, B 1, C 2, D 3);
+tuple_pipeline!(5: A 0, B 1, C 2, D 3, E 4);
+tuple_pipeline!(6: A 0, B 1, C 2, D 3, E 4, F 5);
+tuple_pipeline!(7: A 0, B 1, C 2, D 3, E 4, F 5, G 6);
+tuple_pipeline!(8: A 0, B 1, C 2, D 3, E 4, F 5, G 6, I 7);
