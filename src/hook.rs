@@ -90,8 +90,15 @@ pub trait Judge<P: Packet>: Hook {
         true
     }
 
-    /// Does the constant work on a packet; `Some` ends its way. Allocates nothing.
-    fn run(&mut self, step: &Self::Step, packet: &mut P, context: &mut Context) -> Option<Verdict>;
+    /// Does the constant work of one stage on a packet; `Some` ends its way. Called at each of the hook's
+    /// stages, as [`judge`](Self::judge) would be. Allocates nothing.
+    fn run(
+        &mut self,
+        stage: Stage,
+        step: &Self::Step,
+        packet: &mut P,
+        context: &mut Context,
+    ) -> Option<Verdict>;
 
     /// An edit touched the flow: is the step still right? `flow` is the key in the view of the hook's
     /// first stage. Default: judge the next packet.

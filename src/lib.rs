@@ -15,6 +15,7 @@ pub mod time;
 // Floor 1, structures: they know bits and fields, not packets.
 pub mod epoch;
 pub mod interest;
+pub mod trie;
 
 // Floor 2, contract: what users implement.
 pub mod destiny;
@@ -22,6 +23,10 @@ pub mod hook;
 pub mod packet;
 pub mod pipeline;
 pub mod verdict;
+
+// Floor 3, engine and leaves: blind to one another.
+pub mod cache;
+pub mod hooks;
 
 // The proof kit, outside the floors.
 #[cfg(any(test, feature = "__testing"))]

@@ -3,7 +3,7 @@
 //! ```text
 //!  judge   for each stage, for each hook that judges there: interest? judge it (or run its step, if it was not asked)
 //!  settle  for each hook: the verdict is known
-//!  run     for each hook: its step
+//!  run     for each stage, for each hook that judges there: its step
 //!  recheck for each hook that an edit touched: keep, replace, or judge again
 //! ```
 
@@ -26,10 +26,6 @@ pub trait Pipeline {
 
     /// The places of the hooks of this name.
     fn hooks_named(&self, name: &str) -> HookSet;
-
-    /// Whether the hooks stand in the order of their first stages, so that running their steps in their
-    /// order does what judging stage by stage does.
-    fn is_in_order(&self) -> bool;
 
     /// Gives the hooks their steps back.
     fn release(&mut self, destiny: Self::Destiny);
@@ -119,14 +115,14 @@ fn visit<P: Packet, H: Judge<P>>(
     let first = stage == stages.first();
     if !asked {
         return match step {
-            Some(step) if first => match hook.run(step, packet, context) {
+            Some(step) => match hook.run(stage, step, packet, context) {
                 None => Judgement::Continue,
                 Some(verdict) => Judgement::Finish {
                     verdict,
                     constant: false,
                 },
             },
-            _ => Judgement::Continue,
+            None => Judgement::Continue,
         };
     }
     if first {
@@ -182,10 +178,6 @@ macro_rules! tuple_pipeline {
                     set = set.union(HookSet::one($i));
                 })+
                 set
-            }
-
-            fn is_in_order(&self) -> bool {
-                [$(self.$i.stages().first()),+].is_sorted()
             }
 
             fn release(&mut self, destiny: Self::Destiny) {
@@ -256,11 +248,16 @@ macro_rules! tuple_pipeline {
                 packet: &mut P,
                 context: &mut Context,
             ) -> Verdict {
-                $(if let Some(step) = &destiny.steps.$i {
-                    if let Some(verdict) = self.$i.run(step, packet, context) {
-                        return verdict;
-                    }
-                })+
+                // The stages of a hook are a constant that the compiler sees, so what remains of the loop are the calls.
+                for stage in Stage::ALL {
+                    $(if self.$i.stages().contains(stage) {
+                        if let Some(step) = &destiny.steps.$i {
+                            if let Some(verdict) = self.$i.run(stage, step, packet, context) {
+                                return verdict;
+                            }
+                        }
+                    })+
+                }
                 Verdict::Accept
             }
 

@@ -173,8 +173,6 @@ pub enum Uncached {
     Refused,
     /// No room, and nobody could be evicted.
     Full,
-    /// The tuple of the reply belongs to another session already.
-    Conflict,
     /// The packet was rewritten in a way whose reply has no name.
     Irreversible,
 }
@@ -184,14 +182,13 @@ impl Uncached {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every reason in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::Fragment,
         Self::Defective,
         Self::PacketDependent,
         Self::SlowPath,
         Self::Refused,
         Self::Full,
-        Self::Conflict,
         Self::Irreversible,
     ];
 }
@@ -205,7 +202,6 @@ impl fmt::Display for Uncached {
             Self::SlowPath => "do slow path",
             Self::Refused => "refused by a hook",
             Self::Full => "cache full",
-            Self::Conflict => "reply tuple taken",
             Self::Irreversible => "no reply tuple",
         })
     }

@@ -402,7 +402,7 @@ impl Address for Ipv6Addr {
 /// assert_eq!(there.to_string().parse(), Ok(there));
 /// assert_eq!(there.inverse().unwrap().to_string(), "tcp 192.0.2.1:80 > 10.0.0.2:40000");
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SevenTuple<A: Address> {
     words: A::Tuple,
 }
@@ -586,7 +586,7 @@ pub const fn icmp_answer(protocol: Protocol, kind: u8) -> Option<u8> {
 /// assert_eq!(ping.inverse().unwrap().to_string(), "icmpv6 2001:db8::2 > 2001:db8::1 id 7 type 129 code 0 zone 3");
 /// # Ok::<(), gufc::key::ParseTupleError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tuple {
     /// An IPv4 flow.
     V4(SevenTuple<Ipv4Addr>),
@@ -677,6 +677,20 @@ impl FlowKey for Tuple {
             Self::V4(tuple) => tuple.protocol(),
             Self::V6(tuple) => tuple.protocol(),
         }
+    }
+}
+
+/// As [`Display`](fmt::Display): a tuple says more than its words.
+impl<A: Address> fmt::Debug for SevenTuple<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_tuple(f, &self.fields())
+    }
+}
+
+/// As [`Display`](fmt::Display).
+impl fmt::Debug for Tuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_tuple(f, &self.fields())
     }
 }
 

@@ -1,5 +1,10 @@
-//! The proof kit: slow, obvious twins and generators, shared by tests, fuzz targets and benches.
+//! The proof kit: slow, obvious twins, small worlds and stories, shared by tests, fuzz targets and benches.
 //!
 //! Apart from the crate proper and outside its public interface: nothing here is meant to be fast or stable.
 
+pub mod hooks;
 pub mod linear_interest;
+pub mod prng;
+pub mod script;
+pub mod toy;
+pub mod uncached;

@@ -1,0 +1,56 @@
+//! Every promise that the cache's parts make to one another, for tests and fuzzing.
+
+use super::FlowCache;
+use super::session::Entry;
+use crate::hook::Direction;
+use crate::pipeline::Pipeline;
+use crate::trie::{Indexed, KeyIndex};
+
+impl<K: Indexed, H: Pipeline> FlowCache<K, H> {
+    /// Whether indexes and sessions agree: each session is found by its keys, and nothing else is in the indexes.
+    ///
+    /// # Errors
+    ///
+    /// The promise that is broken.
+    ///
+    /// Cost: O(sessions) lookups.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let mut keys = [0; 2];
+        let mut sessions = 0;
+        for (slot, session) in self.sessions.iter() {
+            sessions += 1;
+            for direction in Direction::BOTH {
+                if direction == Direction::Reply && !session.answers {
+                    continue;
+                }
+                let origin = session.halves[direction as usize].origin;
+                keys[origin as usize] += 1;
+                if self.find(origin, session.key(direction)) != Some(Entry { slot, direction }) {
+                    return Err("a session is not found by its key");
+                }
+            }
+            if session.answers && session.keys[0] == session.keys[1] {
+                return Err("a session of one direction answers");
+            }
+            if session.stamp > self.log.current() {
+                return Err("a stamp is from the future");
+            }
+            for half in &session.halves {
+                if half.pending.is_empty() && half.packets == 0 {
+                    return Err("a direction is ready without having been judged");
+                }
+            }
+        }
+        if sessions != self.sessions.len() || sessions > self.config.sessions {
+            return Err("sessions are miscounted");
+        }
+        if self.indexes[0].len() != keys[0] || self.indexes[1].len() != keys[1] {
+            return Err("an index names the dead");
+        }
+        let ended: u64 = self.stats.ended.iter().sum();
+        if self.stats.begun - ended != sessions as u64 {
+            return Err("sessions begun and ended do not add up");
+        }
+        Ok(())
+    }
+}

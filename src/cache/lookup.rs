@@ -1,0 +1,87 @@
+//! Which entry is this packet's: by cookie if it has one, else by key.
+
+use super::FlowCache;
+use super::session::Entry;
+use crate::hook::Direction;
+use crate::packet::{Origin, Packet};
+use crate::pipeline::Pipeline;
+use crate::time::Instant;
+use crate::trie::{Indexed, KeyIndex};
+use crate::verdict::Uncached;
+
+/// What a lookup found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// An entry that has not idled out.
+    Entry(Entry),
+    /// No entry.
+    Nothing,
+    /// Packets of this kind are never cached.
+    Never(Uncached),
+}
+
+/// Why a packet of this kind is never cached; `None` for all ordinary packets.
+#[inline]
+pub(super) fn never_cached<P: Packet>(packet: &P) -> Option<Uncached> {
+    if packet.fragment().is_part() {
+        Some(Uncached::Fragment)
+    } else if packet.defect().is_some() {
+        Some(Uncached::Defective)
+    } else {
+        None
+    }
+}
+
+impl<K: Indexed, H: Pipeline> FlowCache<K, H> {
+    pub(super) fn lookup<P: Packet<Key = K>>(&mut self, packet: &P, now: Instant) -> Found {
+        if let Some(why) = never_cached(packet) {
+            return Found::Never(why);
+        }
+        let key = packet.key();
+        let entry = match packet.cookie() {
+            None => self.find(packet.origin(), &key),
+            Some(cookie) => match self
+                .sessions
+                .entry(cookie)
+                .filter(|e| self.is_of(*e, packet.origin(), &key))
+            {
+                Some(entry) => {
+                    self.stats.cookie_hits += 1;
+                    Some(entry)
+                }
+                None => {
+                    self.stats.cookie_misses += 1;
+                    self.find(packet.origin(), &key)
+                }
+            },
+        };
+        self.unless_idle(entry, now)
+    }
+
+    /// The entry of a key.
+    pub(super) fn find(&self, origin: Origin, key: &K) -> Option<Entry> {
+        self.indexes[origin as usize].find(key).map(Entry::from_id)
+    }
+
+    /// Whether the entry is that of the key: what a cookie must prove.
+    pub(super) fn is_of(&self, entry: Entry, origin: Origin, key: &K) -> bool {
+        self.sessions.get(entry.slot).is_some_and(|session| {
+            let half = &session.halves[entry.direction as usize];
+            half.origin == origin
+                && session.key(entry.direction) == key
+                && (entry.direction == Direction::Original || session.answers)
+        })
+    }
+
+    /// The entry, unless its session has idled out, which ends here.
+    pub(super) fn unless_idle(&mut self, entry: Option<Entry>, now: Instant) -> Found {
+        match entry {
+            Some(entry) if self.is_idle(entry.slot, now) => {
+                self.end(entry.slot, super::End::Idle);
+                Found::Nothing
+            }
+            Some(entry) => Found::Entry(entry),
+            None => Found::Nothing,
+        }
+    }
+}

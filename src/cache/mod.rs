@@ -1,0 +1,211 @@
+//! The flow cache: one lookup, and the packet's whole destiny is run.
+//!
+//! [`FlowCache::process`] is the packet's way on one screen; [`FlowCache::edit`] is the one door for changes. The files
+//! around them answer one question each:
+//!
+//! | file | question |
+//! |---|---|
+//! | `lookup` | which entry is this packet's: by cookie, by key |
+//! | `hit` | the entry is fresh: run its destiny |
+//! | `miss` | no entry, or one that is not ready: take the packet through the hooks |
+//! | `revalidate` | the entry is older than the last edit: does any edit since touch it |
+//! | `evict` | who ends, when, and who makes room |
+//! | `batch` | a burst of packets, looked up together |
+//! | `explain` | why this verdict |
+
+mod batch;
+mod check;
+mod config;
+mod evict;
+mod explain;
+mod hit;
+mod lookup;
+mod miss;
+mod revalidate;
+mod session;
+mod stats;
+
+pub use config::{Config, ConfigError};
+pub use explain::{Explanation, Listed};
+pub use session::Segment;
+pub use stats::{End, Stats};
+
+use crate::cookie::FlowCookie;
+use crate::epoch::{Change, Generation, RegionLog};
+use crate::hook::{Context, HookSet};
+use crate::interest::Scratch;
+use crate::packet::Packet;
+use crate::pipeline::{Pipeline, Walk};
+use crate::time::Instant;
+use crate::trie::{Indexed, KeyIndex};
+use crate::verdict::{Outcome, Path};
+use lookup::Found;
+use session::{Sessions, Slot};
+
+/// A flow cache over a pipeline of hooks.
+///
+/// `K` names flows ([`SevenTuple`](crate::key::SevenTuple) or [`Tuple`](crate::key::Tuple), or a type of the dataplane's
+/// own); `H` is the pipeline. Received and locally generated packets have separate indexes; a session lives in both when one
+/// of its ends is local.
+///
+/// It owns the hooks: they can be read through [`hooks`](Self::hooks) and changed through [`edit`](Self::edit) only, so that
+/// no change goes unannounced.
+///
+/// # Promises
+///
+/// Verdicts, rewritten bytes and the hooks' state are those of judging every packet ([transparency](crate)); after `edit`
+/// returns no packet is judged by the rules before it; a hit allocates nothing; a full cache costs speed, never a packet.
+#[derive(Debug)]
+pub struct FlowCache<K: Indexed, H: Pipeline> {
+    config: Config,
+    hooks: H,
+    sessions: Sessions<K, H::Destiny>,
+    /// By origin: received, local.
+    indexes: [K::Index; 2],
+    log: RegionLog<HookSet>,
+    stats: Stats,
+    scratch: Scratch,
+    /// Moves with every change to an index: what was looked up before may not hold any more.
+    turnover: u64,
+    /// Where the hand that looks for victims and idle sessions stands.
+    hand: Slot,
+}
+
+impl<K: Indexed, H: Pipeline> FlowCache<K, H> {
+    /// An empty cache.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when a value of `config` is out of range.
+    pub fn new(config: Config, hooks: H) -> Result<Self, ConfigError> {
+        config.check()?;
+        let [a, b] = config.seed;
+        Ok(Self {
+            sessions: Sessions::new(config.sessions),
+            indexes: [
+                K::Index::with_capacity([a, b], 2 * config.sessions),
+                K::Index::with_capacity([b, !a], 2 * config.sessions),
+            ],
+            log: RegionLog::new(config.regions),
+            stats: Stats::default(),
+            scratch: Scratch::new(),
+            turnover: 0,
+            hand: Slot(0),
+            hooks,
+            config,
+        })
+    }
+
+    /// A packet's whole way, in strict order. `now` never runs backwards.
+    ///
+    /// The packet is rewritten in place; the caller carries out the verdict. Cost of a hit: one lookup, one comparison of
+    /// stamps, one step for each hook with an interest.
+    pub fn process<P: Packet<Key = K>>(&mut self, packet: &mut P, now: Instant) -> Outcome
+    where
+        H: Walk<P>,
+    {
+        let found = self.lookup(packet, now);
+        self.process_found(found, packet, now)
+    }
+
+    /// [`process`](Self::process), once the lookup is done.
+    #[inline]
+    fn process_found<P: Packet<Key = K>>(
+        &mut self,
+        found: Found,
+        packet: &mut P,
+        now: Instant,
+    ) -> Outcome
+    where
+        H: Walk<P>,
+    {
+        let mut context = Context::new(now, packet.origin());
+        let (verdict, path) = match found {
+            Found::Never(why) => (self.judge_once(packet, &mut context), Path::Uncached(why)),
+            Found::Nothing => self.miss(packet, &mut context),
+            Found::Entry(entry) => {
+                let freshness = self.freshen::<P>(entry);
+                if self.is_ready(entry, packet, &context) {
+                    (self.hit(entry, packet, &mut context), freshness)
+                } else {
+                    self.revisit(entry, packet, &mut context)
+                }
+            }
+        };
+        let Context {
+            by,
+            egress,
+            mark,
+            log,
+            ..
+        } = context;
+        let outcome = Outcome {
+            verdict,
+            by,
+            egress,
+            mark,
+            log,
+            path,
+        };
+        self.stats.count(&outcome);
+        outcome
+    }
+
+    /// Changes hooks: the one door. The closure edits and returns what it has to say along with the [`Change`] that the
+    /// editing methods gave it; that is published before `edit` returns, so the very next packet is judged by the new rules.
+    ///
+    /// # Errors
+    ///
+    /// The closure's own; a failed edit must have changed nothing, and nothing is published.
+    ///
+    /// Cost: the closure's, and O(regions).
+    pub fn edit<R, E>(
+        &mut self,
+        edit: impl FnOnce(&mut H) -> Result<(R, Change), E>,
+    ) -> Result<(R, Generation), E> {
+        let (result, change) = edit(&mut self.hooks)?;
+        if !change.is_nothing() {
+            self.stats.commits += 1;
+        }
+        let hooks = &self.hooks;
+        Ok((
+            result,
+            self.log.publish(&change, |name| hooks.hooks_named(name)),
+        ))
+    }
+
+    /// The hooks, to read.
+    pub const fn hooks(&self) -> &H {
+        &self.hooks
+    }
+
+    /// The counters.
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The configuration that it was made with.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Sessions cached.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether nothing is cached.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The generation of the last commit.
+    pub fn generation(&self) -> Generation {
+        self.log.current()
+    }
+
+    /// The cookie that a NIC or a socket may keep for the flow of this key. `None` when it is not cached.
+    pub fn cookie(&self, origin: crate::packet::Origin, key: &K) -> Option<FlowCookie> {
+        self.sessions.cookie(self.find(origin, key)?)
+    }
+}

@@ -1,0 +1,3 @@
+//! The hooks that the crate ships. Each stands alone: none needs another, and a dataplane's own may stand among them.
+
+pub mod filter;

@@ -1,0 +1,453 @@
+//! Stories: packets, edits, ticks and evictions in any order, played to the cache and to the dataplane without one, and
+//! compared after every operation.
+//!
+//! Proptest and the fuzzer both make a story of bytes.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::hooks::{ToyMarker, ToyMeter, ToyNat, ToyTracker};
+use super::toy::{Choices, ToyPacket, host, packet};
+use super::uncached::Uncached;
+use crate::cache::{Config, FlowCache, Stats};
+use crate::epoch::Change;
+use crate::hooks::filter::{EditError, Filter, Place, Policy, Rule, RuleId};
+use crate::key::{Family, FlowKey, Pattern, Protocol, Tuple};
+use crate::packet::{Origin, TcpFlags};
+use crate::time::{Duration, Instant};
+
+/// The pipeline of the stories.
+pub type Hooks = (ToyTracker, ToyNat, Filter, ToyMarker, ToyMeter);
+
+/// Fresh hooks. `listed` is how the marker makes its interests known, which must make no difference.
+pub fn hooks(listed: bool) -> Hooks {
+    let web = Pattern {
+        protocol: Some(Protocol::TCP),
+        ..Pattern::ANY
+    };
+    (
+        ToyTracker::default(),
+        ToyNat { map: None },
+        Filter::new("filter", 12, 5, Policy::Accept),
+        ToyMarker::new(web, listed),
+        ToyMeter::new(6, Duration::from_secs(8)),
+    )
+}
+
+/// Rules that overlap, shadow and contradict one another on the toy network.
+pub const RULES: &[&str] = &[
+    "accept",
+    "drop",
+    "tcp dport 1 drop",
+    "tcp dport 1 accept",
+    "udp sport 0-1 reject",
+    "ip saddr 10.0.0.0/31 accept",
+    "ip daddr 10.0.0.2 drop",
+    "ip saddr != 10.0.0.1 ip daddr 10.0.0.0/30 meta mark set 0x7 continue",
+    "ip6 daddr 2001:db8::/127 reject with admin-prohibited",
+    "tcp flags syn / syn,ack log continue",
+    "tcp flags rst drop",
+    "tcp dport 0-1 tcp flags ack accept",
+    "meta length 1000-9000 drop",
+    "iif 2 tcp dport 2 drop",
+    "icmp type echo-request accept",
+    "icmp type echo-reply drop",
+    "icmpv6 type echo-request drop",
+    "ct state established accept",
+    "ct state new tcp dport 2 drop",
+    "ct state invalid drop",
+    "ct mark 0x1 meta length 40 drop",
+    "fib daddr type local drop",
+    "fib saddr type local accept",
+    "zone 1 drop",
+    "meta mark 0x7/0xf reject with tcp reset",
+    "meta nfproto ipv6 continue",
+];
+
+/// One operation.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// A packet; with the cookie of its flow, or a made-up one.
+    Packet(ToyPacket, CookieKind),
+    /// A burst.
+    Burst(Vec<ToyPacket>),
+    /// Insert a rule at a place: 0 first, 1 last, else before or after some rule.
+    Insert(usize, u8),
+    /// Remove the rule at this place of the list.
+    Remove(u8),
+    /// Replace the whole set.
+    Replace(Vec<usize>, Policy),
+    /// Move the translation: public and private host, if any.
+    Translate(Option<(u8, u8)>),
+    /// Switch the tracker's strictness.
+    Strict(bool),
+    /// Time passes.
+    Tick(u8),
+    /// Maintenance of so many slots.
+    Maintain(u8),
+    /// Forget the session of a packet.
+    Evict(ToyPacket),
+    /// Forget everything.
+    Clear,
+}
+
+/// What cookie a packet brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieKind {
+    /// None.
+    None,
+    /// That of its flow, as it is now.
+    True,
+    /// One of these bits.
+    Forged(u8),
+}
+
+/// A packet of the cast, either way, or now and then a stranger.
+fn actor(choices: &mut Choices<'_>, cast: &[ToyPacket]) -> ToyPacket {
+    let stranger = packet(choices);
+    let who = usize::from(choices.below(8));
+    let Some(known) = cast.get(who) else {
+        return stranger;
+    };
+    let answer = known.key.inverse().filter(|_| choices.below(2) == 1);
+    let key = answer.unwrap_or(known.key);
+    let origin = if key.fields().locality.source {
+        Origin::Local
+    } else {
+        Origin::Received
+    };
+    let flags = if key.protocol() == Protocol::TCP {
+        stranger.flags
+    } else {
+        TcpFlags::NONE
+    };
+    ToyPacket {
+        key,
+        origin,
+        flags,
+        defect: None,
+        ..stranger
+    }
+}
+
+/// The next operation.
+pub fn op(choices: &mut Choices<'_>, cast: &[ToyPacket]) -> Op {
+    let packet = |choices: &mut Choices<'_>| actor(choices, cast);
+    match choices.below(32) {
+        0..=17 => {
+            let cookie = match choices.below(8) {
+                0..=4 => CookieKind::None,
+                5 | 6 => CookieKind::True,
+                _ => CookieKind::Forged(choices.byte()),
+            };
+            Op::Packet(packet(choices), cookie)
+        }
+        18..=20 => Op::Burst((0..=choices.below(6)).map(|_| packet(choices)).collect()),
+        21..=23 => Op::Insert(
+            choices.below(RULES.len() as u16).into(),
+            choices.below(8) as u8,
+        ),
+        24 | 25 => Op::Remove(choices.byte()),
+        26 => {
+            let rules = (0..choices.below(5))
+                .map(|_| choices.below(RULES.len() as u16).into())
+                .collect();
+            Op::Replace(rules, choices.one(&[Policy::Accept, Policy::Drop]))
+        }
+        27 => Op::Translate(
+            (choices.below(3) > 0).then(|| (choices.below(4) as u8, choices.below(4) as u8)),
+        ),
+        28 => Op::Strict(choices.below(2) == 1),
+        29 => Op::Tick(choices.byte()),
+        30 => Op::Maintain(choices.byte()),
+        _ => match choices.below(8) {
+            0 => Op::Clear,
+            _ => Op::Evict(packet(choices)),
+        },
+    }
+}
+
+fn rule(number: usize) -> Rule {
+    RULES[number % RULES.len()]
+        .parse()
+        .expect("the rules of the stories are rules")
+}
+
+/// Edits one set of hooks.
+fn edit(op: &Op, hooks: &mut Hooks) -> Result<((), Change), EditError> {
+    let (tracker, nat, filter, ..) = hooks;
+    let nth = |filter: &Filter, n: u8| -> RuleId {
+        let all: Vec<RuleId> = filter.rules().map(|(id, ..)| id).collect();
+        if all.is_empty() {
+            RuleId(u32::MAX)
+        } else {
+            all[usize::from(n) % all.len()]
+        }
+    };
+    match op {
+        Op::Insert(number, place) => {
+            let place = match place {
+                0 => Place::First,
+                1 => Place::Last,
+                n if n % 2 == 0 => Place::Before(nth(filter, *n)),
+                n => Place::After(nth(filter, *n)),
+            };
+            filter
+                .insert(place, rule(*number))
+                .map(|(_, change)| ((), change))
+        }
+        Op::Remove(n) => filter
+            .remove(nth(filter, *n))
+            .map(|(_, change)| ((), change)),
+        Op::Replace(numbers, policy) => filter.replace(
+            numbers.iter().map(|number| rule(*number)).collect(),
+            *policy,
+        ),
+        Op::Translate(map) => {
+            let map =
+                map.map(|(public, private)| (host(Family::V4, public), host(Family::V4, private)));
+            let Ok(((), change)) = nat.set(map);
+            Ok(((), change))
+        }
+        Op::Strict(strict) => {
+            tracker.strict = *strict;
+            Ok(((), Change::everything("tracker")))
+        }
+        _ => Ok(((), Change::nothing())),
+    }
+}
+
+/// The cache and its twin, side by side.
+pub struct Story {
+    cache: FlowCache<Tuple, Hooks>,
+    twin: Uncached<Hooks>,
+    now: Instant,
+}
+
+impl Story {
+    /// A story with a cache of so many sessions and regions.
+    pub fn new(sessions: usize, regions: usize, listed: bool) -> Self {
+        let config = Config {
+            sessions,
+            regions,
+            evict_scan: 4,
+            idle_provisional: Duration::from_secs(4),
+            idle_established: Duration::from_secs(16),
+            idle_denied: Duration::from_secs(2),
+            ..Config::new([1, 2])
+        };
+        let cache = FlowCache::new(config, hooks(listed)).expect("a valid configuration");
+        Self {
+            cache,
+            twin: Uncached {
+                hooks: hooks(false),
+            },
+            now: Instant::from_secs(1),
+        }
+    }
+
+    /// The cache's counters.
+    pub fn stats(&self) -> &Stats {
+        self.cache.stats()
+    }
+
+    fn compare(
+        &mut self,
+        mut sent: ToyPacket,
+        got: ToyPacket,
+        outcome: crate::verdict::Outcome,
+    ) -> Result<(), String> {
+        let before = sent;
+        sent.cookie = None;
+        let expected = self.twin.process(&mut sent, self.now);
+        if !outcome.agrees(&expected) {
+            return Err(format!(
+                "{before:?}: expected {expected:?}, got {outcome:?}"
+            ));
+        }
+        if (sent.key, sent.hop_limit) != (got.key, got.hop_limit) {
+            return Err(format!(
+                "{before:?}: leaves as {} and not as {} ({outcome:?})",
+                got.key, sent.key
+            ));
+        }
+        Ok(())
+    }
+
+    /// Plays one operation to both and compares what can be seen.
+    ///
+    /// # Errors
+    ///
+    /// The first difference.
+    pub fn play(&mut self, op: &Op) -> Result<(), String> {
+        match op {
+            Op::Packet(packet, cookie) => {
+                let mut got = *packet;
+                got.cookie = match cookie {
+                    CookieKind::None => None,
+                    CookieKind::True => self.cache.cookie(packet.origin, &packet.key),
+                    CookieKind::Forged(bits) => Some(crate::cookie::FlowCookie {
+                        slot: u32::from(bits & 15),
+                        generation: u32::from(bits >> 4),
+                    }),
+                };
+                let outcome = self.cache.process(&mut got, self.now);
+                self.compare(*packet, got, outcome)?;
+            }
+            Op::Burst(packets) => {
+                let mut burst = packets.clone();
+                let mut results = Vec::new();
+                self.cache
+                    .process_batch(&mut burst, self.now, |packet, outcome| {
+                        results.push((*packet, outcome))
+                    });
+                for (packet, (got, outcome)) in packets.iter().zip(results) {
+                    self.compare(*packet, got, outcome)?;
+                }
+            }
+            Op::Tick(n) => self.now = self.now + Duration::from_millis(u64::from(*n) * 100),
+            Op::Maintain(budget) => {
+                self.cache.maintain(self.now, usize::from(*budget));
+            }
+            Op::Evict(packet) => {
+                self.cache.remove(packet.origin, &packet.key);
+            }
+            Op::Clear => self.cache.clear(),
+            _ => {
+                let got = self.cache.edit(|hooks| edit(op, hooks)).map(|_| ());
+                let expected = self.twin.edit(|hooks| edit(op, hooks));
+                if got != expected {
+                    return Err(format!("edit: expected {expected:?}, got {got:?}"));
+                }
+            }
+        }
+        self.cache.check().map_err(String::from)?;
+        self.compare_hooks()
+    }
+
+    fn compare_hooks(&self) -> Result<(), String> {
+        let (tracker, nat, filter, marker, meter) = self.cache.hooks();
+        let (tracker2, nat2, filter2, marker2, meter2) = &self.twin.hooks;
+        let rules = |filter: &Filter| {
+            filter
+                .rules()
+                .map(|(id, _, counter)| (id, counter))
+                .collect::<Vec<_>>()
+        };
+        if rules(filter) != rules(filter2) {
+            return Err(format!(
+                "rule counters: expected {:?}, got {:?}",
+                rules(filter2),
+                rules(filter)
+            ));
+        }
+        if (tracker, nat, meter) != (tracker2, nat2, meter2) {
+            return Err(format!(
+                "hook state: expected {tracker2:?} {meter2:?}, got {tracker:?} {meter:?}"
+            ));
+        }
+        if marker.shown != marker2.shown {
+            return Err(format!(
+                "SYNs shown: expected {}, got {}",
+                marker2.shown, marker.shown
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A whole story: the cache's size, the marker's way, and what happens.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// Most sessions.
+    pub sessions: usize,
+    /// Most regions.
+    pub regions: usize,
+    /// Whether the marker lists its interests.
+    pub listed: bool,
+    /// What happens.
+    pub ops: Vec<Op>,
+}
+
+impl Script {
+    /// The story that the bytes tell.
+    pub fn read(bytes: &[u8]) -> Self {
+        let mut choices = Choices::new(bytes);
+        let mut script = Self {
+            sessions: choices.one(&[1, 2, 3, 8, 64]),
+            regions: choices.one(&[1, 2, 4, 64]),
+            listed: choices.below(2) == 1,
+            ops: Vec::new(),
+        };
+        let cast: Vec<ToyPacket> = (0..6).map(|_| packet(&mut choices)).collect();
+        while !choices.is_empty() {
+            script.ops.push(op(&mut choices, &cast));
+        }
+        script
+    }
+
+    /// Plays it; gives the cache's counters, or the first difference and where it was.
+    ///
+    /// # Errors
+    ///
+    /// What differed.
+    pub fn play(&self) -> Result<Stats, String> {
+        let mut story = Story::new(self.sessions, self.regions, self.listed);
+        for (number, op) in self.ops.iter().enumerate() {
+            story
+                .play(op)
+                .map_err(|what| format!("operation {number}, {op:?}: {what}"))?;
+        }
+        story.cache.clear();
+        story.cache.check()?;
+        match story.cache.hooks().2.usage() {
+            (0, 0) => Ok(story.stats().clone()),
+            usage => Err(format!("programs leaked: {usage:?}")),
+        }
+    }
+
+    /// The shortest story found that still goes wrong, by leaving out operations as long as it does.
+    #[must_use]
+    pub fn minimised(mut self) -> Self {
+        let mut chunk = self.ops.len() / 2;
+        while chunk > 0 {
+            let mut at = 0;
+            while at < self.ops.len() {
+                let mut shorter = self.clone();
+                shorter.ops.drain(at..(at + chunk).min(self.ops.len()));
+                if shorter.play().is_err() {
+                    self = shorter;
+                } else {
+                    at += chunk;
+                }
+            }
+            chunk /= 2;
+        }
+        self
+    }
+}
+
+/// Plays the story that the bytes tell, and on failure says what the shortest such story is.
+///
+/// # Errors
+///
+/// What differed, operation by operation.
+pub fn story(bytes: &[u8]) -> Result<Stats, String> {
+    let script = Script::read(bytes);
+    script.play().map_err(|_| {
+        let script = script.minimised();
+        let what = script.play().err().unwrap_or_default();
+        let Script {
+            sessions,
+            regions,
+            listed,
+            ops,
+        } = script;
+        let ops: Vec<String> = ops.iter().map(|op| format!("\n  {op:?}")).collect();
+        format!(
+            "{what}\nsessions {sessions}, regions {regions}, listed {listed}:{}",
+            ops.concat()
+        )
+    })
+}
