@@ -1,0 +1,7 @@
+//! The crate's promises, one module each. One binary, so that it links once.
+
+mod contract;
+mod floors;
+mod invalidation;
+mod regressions;
+mod transparency;

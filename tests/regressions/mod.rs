@@ -1,0 +1,5 @@
+//! One module for each bug: the shrunk case, and a line on what it was.
+
+mod batch_missed_late_reply;
+mod denied_reply_had_other_tuples;
+mod program_shared_across_policies;
