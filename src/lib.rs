@@ -27,6 +27,7 @@ pub mod verdict;
 // Floor 3, engine and leaves: blind to one another.
 pub mod cache;
 pub mod hooks;
+pub mod wire;
 
 // The proof kit, outside the floors.
 #[cfg(any(test, feature = "__testing"))]

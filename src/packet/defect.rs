@@ -36,6 +36,9 @@ pub enum Defect {
     Ipv6Extension,
     /// More IPv6 extension headers than the parser follows, or one repeated that must not be.
     Ipv6ExtensionChain,
+    /// A fragment that reaches beyond the largest datagram, 65,535 bytes, or an IPv6 fragment before the last whose length is
+    /// no multiple of 8.
+    FragmentRange,
     /// TCP header not there in full.
     TcpTruncated,
     /// TCP data offset below 5 words or beyond the segment.
@@ -57,7 +60,7 @@ impl Defect {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every defect in order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::LinkTruncated,
         Self::LinkTags,
         Self::NotIp,
@@ -71,6 +74,7 @@ impl Defect {
         Self::Ipv6PayloadLength,
         Self::Ipv6Extension,
         Self::Ipv6ExtensionChain,
+        Self::FragmentRange,
         Self::TcpTruncated,
         Self::TcpHeaderLength,
         Self::UdpTruncated,
@@ -96,6 +100,7 @@ impl Defect {
             Self::Ipv6PayloadLength => "IPv6 packet truncated",
             Self::Ipv6Extension => "IPv6 extension header malformed",
             Self::Ipv6ExtensionChain => "IPv6 extension chain too long or out of order",
+            Self::FragmentRange => "fragment beyond the largest datagram",
             Self::TcpTruncated => "TCP header truncated",
             Self::TcpHeaderLength => "TCP data offset wrong",
             Self::UdpTruncated => "UDP header truncated",
