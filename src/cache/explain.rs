@@ -10,7 +10,7 @@ use crate::hook::{Direction, HookSet};
 use crate::packet::Origin;
 use crate::pipeline::Pipeline;
 use crate::time::{Duration, Instant};
-use crate::trie::Indexed;
+use crate::trie::{Indexed, KeyIndex};
 
 /// One cached session, as listings show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,9 +107,9 @@ impl<K: Indexed, H: Pipeline> FlowCache<K, H> {
         })
     }
 
-    /// Bytes that the session slab has allocated; the indexes come on top.
-    pub fn session_bytes(&self) -> usize {
-        self.sessions.bytes()
+    /// Bytes that the sessions and their indexes have allocated. What hooks hold comes on top.
+    pub fn bytes(&self) -> usize {
+        self.sessions.bytes() + self.indexes.iter().map(KeyIndex::bytes).sum::<usize>()
     }
 }
 

@@ -37,6 +37,9 @@ pub trait KeyIndex<K>: fmt::Debug {
     /// How many keys there are.
     fn len(&self) -> usize;
 
+    /// Bytes that it has allocated.
+    fn bytes(&self) -> usize;
+
     /// Whether there is no key.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -93,6 +96,10 @@ impl<K: FlowKey> KeyIndex<K> for OrderedIndex<K> {
 
     fn len(&self) -> usize {
         self.map.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.map.len() * (size_of::<K>() + size_of::<u32>())
     }
 }
 

@@ -1,0 +1,276 @@
+//! The two dataplanes: hooks behind a flow cache, and the same hooks without one.
+
+use std::time::Instant as Clock;
+
+use gufc::cache::{Config, FlowCache, Stats};
+use gufc::epoch::Change;
+use gufc::hooks::filter::{EditError, Filter, Place, Policy, Rule, RuleId};
+use gufc::key::Tuple;
+use gufc::packet::{Defect, Interface, Packet};
+use gufc::testing::uncached::Uncached;
+use gufc::verdict::{By, Outcome, Verdict};
+use gufc::wire::{Arrival, Frame};
+use indicatif::ProgressBar;
+
+use crate::capture::{Capture, Captured};
+use crate::plot::Window;
+
+/// The hooks of both.
+pub(crate) type Hooks = (Filter,);
+pub(crate) type Cache = FlowCache<Tuple, Hooks>;
+
+pub(crate) struct Setup {
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) sessions: usize,
+    pub(crate) edit_every: Option<u64>,
+}
+
+impl Setup {
+    fn hooks(&self) -> Result<Hooks, String> {
+        let mut filter = Filter::new("filter", self.rules.len() + 1, 7, Policy::Drop);
+        let replaced = filter.replace(self.rules.clone(), Policy::Drop);
+        // Nothing is cached yet, so nobody need be told.
+        let ((), _change) = replaced.map_err(|why| why.to_string())?;
+        Ok((filter,))
+    }
+
+    fn cache(&self) -> Result<Cache, String> {
+        let config = Config {
+            sessions: self.sessions,
+            ..Config::new([0x6775_6663, 0x2006])
+        };
+        FlowCache::new(config, self.hooks()?).map_err(|why| why.to_string())
+    }
+
+    fn twin(&self) -> Result<Uncached<Hooks>, String> {
+        Ok(Uncached {
+            hooks: self.hooks()?,
+        })
+    }
+
+    /// Whether an edit comes before packet `number`.
+    fn edits_before(&self, number: usize) -> bool {
+        self.edit_every
+            .is_some_and(|every| number > 0 && number as u64 % every == 0)
+    }
+}
+
+/// The edit of `--edit-every`: a rule against one service comes and goes.
+fn toggle((filter,): &mut Hooks) -> Result<((), Change), EditError> {
+    let rule: Rule = "tcp dport 8080 drop comment \"now and then\""
+        .parse()
+        .unwrap_or_default();
+    let held: Option<RuleId> = filter
+        .rules()
+        .next()
+        .filter(|(_, first, _)| **first == rule)
+        .map(|(id, ..)| id);
+    match held {
+        Some(id) => filter.remove(id).map(|(_, change)| ((), change)),
+        None => filter
+            .insert(Place::First, rule)
+            .map(|(_, change)| ((), change)),
+    }
+}
+
+fn frame<'a>(captured: &Captured, bytes: &'a mut [u8]) -> Result<Frame<'a>, Defect> {
+    let mut arrival = Arrival::on(Interface(1));
+    if captured.cut {
+        arrival = arrival.cut_short();
+    }
+    Frame::parse(captured.link, bytes, &arrival)
+}
+
+/// What the verification saw.
+pub(crate) struct Checked {
+    pub(crate) stats: Stats,
+    /// Packets that were not IP, by why.
+    pub(crate) defects: Vec<(Defect, u64)>,
+    /// Packets by verdict, hook and rule.
+    pub(crate) verdicts: Vec<((Verdict, By), u64)>,
+    pub(crate) sessions: usize,
+    pub(crate) session_bytes: usize,
+    pub(crate) differences: u64,
+    pub(crate) windows: Vec<Window>,
+    pub(crate) explanation: Option<String>,
+}
+
+/// Plays the capture to both, packet by packet, and compares verdict, egress, mark, log and every byte.
+pub(crate) fn verify(
+    setup: &Setup,
+    capture: &Capture,
+    explain: Option<u64>,
+    progress: &ProgressBar,
+) -> Result<Checked, String> {
+    let (mut cache, mut twin) = (setup.cache()?, setup.twin()?);
+    let mut defects: Vec<(Defect, u64)> = Vec::new();
+    let mut verdicts: Vec<((Verdict, By), u64)> = Vec::new();
+    let mut differences = 0;
+    let mut explanation = None;
+    let mut windows = vec![Window::default()];
+    let each = capture.packets.len().div_ceil(Window::COUNT).max(1);
+    let mut peak = 0;
+    for (number, captured) in capture.packets.iter().enumerate() {
+        if number > 0 && number % each == 0 {
+            windows.push(Window::default());
+        }
+        if setup.edits_before(number) {
+            cache.edit(toggle).map_err(|why| why.to_string())?;
+            twin.edit(toggle).map_err(|why| why.to_string())?;
+        }
+        let (mut cached_bytes, mut judged_bytes) = (captured.bytes.clone(), captured.bytes.clone());
+        let start = Clock::now();
+        let cached = frame(captured, &mut cached_bytes);
+        let (cached, key) = match cached {
+            Ok(mut packet) => {
+                let key = packet.key();
+                if explain == Some(number as u64 + 1) {
+                    explanation = Some(format!(
+                        "packet {}\nbefore: {}",
+                        number + 1,
+                        cache.explain(packet.origin(), &key, captured.at)
+                    ));
+                }
+                (cache.process(&mut packet, captured.at), key)
+            }
+            Err(defect) => {
+                count(&mut defects, defect);
+                if explain == Some(number as u64 + 1) {
+                    explanation = Some(format!("packet {}: not judged: {defect}\n", number + 1));
+                }
+                continue;
+            }
+        };
+        let cost = start.elapsed();
+        let start = Clock::now();
+        let judged = frame(captured, &mut judged_bytes)
+            .map(|mut packet| twin.process(&mut packet, captured.at));
+        let uncached_cost = start.elapsed();
+        let agrees =
+            judged.is_ok_and(|judged| cached.agrees(&judged)) && cached_bytes == judged_bytes;
+        if !agrees {
+            differences += 1;
+            if differences == 1 {
+                progress.println(format!(
+                    "packet {}: {key}: cached {cached:?}, uncached {judged:?}",
+                    number + 1
+                ));
+            }
+        }
+        if let (Some(text), true) = (&mut explanation, explain == Some(number as u64 + 1)) {
+            text.push_str(&verdict_of(&cache, &key, captured, &cached));
+        }
+        count(&mut verdicts, (cached.verdict, cached.by));
+        peak = peak.max(cache.len());
+        if let Some(window) = windows.last_mut() {
+            window.add(cached.path.is_cached(), cost, uncached_cost);
+        }
+        progress.inc(1);
+    }
+    verdicts.sort_by_key(|(_, packets)| core::cmp::Reverse(*packets));
+    Ok(Checked {
+        stats: cache.stats().clone(),
+        defects,
+        verdicts,
+        sessions: peak,
+        session_bytes: cache.bytes() / setup.sessions,
+        differences,
+        windows,
+        explanation,
+    })
+}
+
+/// What `--explain` says once the packet has its verdict.
+fn verdict_of(cache: &Cache, key: &Tuple, captured: &Captured, outcome: &Outcome) -> String {
+    let (filter,) = cache.hooks();
+    let rule = outcome
+        .by
+        .rule
+        .and_then(|id| filter.rule(RuleId(id)))
+        .map_or(String::new(), |rule| format!(": {rule}"));
+    format!(
+        "verdict: {} by {}{rule}\npath: {}\nafter: {}",
+        outcome.verdict,
+        outcome.by,
+        outcome.path,
+        cache.explain(gufc::packet::Origin::Received, key, captured.at),
+    )
+}
+
+fn count<T: PartialEq>(counts: &mut Vec<(T, u64)>, what: T) {
+    match counts.iter_mut().find(|(known, _)| *known == what) {
+        Some((_, count)) => *count += 1,
+        None => counts.push((what, 1)),
+    }
+}
+
+/// Nanoseconds a packet, parsing included: medians of interleaved rounds, and the median of the rounds' ratios.
+pub(crate) struct Timed {
+    pub(crate) cached: f64,
+    pub(crate) uncached: f64,
+    pub(crate) ratio: f64,
+    /// With every flow in the cache already.
+    pub(crate) warm: f64,
+}
+
+/// Times whole replays, both sides in turn, each from an empty start; and the cache once more when it knows all flows.
+pub(crate) fn time(
+    setup: &Setup,
+    capture: &Capture,
+    rounds: u64,
+    progress: &ProgressBar,
+) -> Result<Timed, String> {
+    let mut buffers: Vec<Vec<u8>> = capture
+        .packets
+        .iter()
+        .map(|captured| captured.bytes.clone())
+        .collect();
+    let packets = capture.packets.len() as f64;
+    let (mut cached, mut uncached, mut ratio, mut warm) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let (mut cache, mut twin) = (setup.cache()?, setup.twin()?);
+        let mut replay = |cache: &mut Cache| {
+            let start = Clock::now();
+            for (number, (captured, bytes)) in capture.packets.iter().zip(&mut buffers).enumerate()
+            {
+                if setup.edits_before(number) {
+                    cache.edit(toggle).map_err(|why| why.to_string())?;
+                }
+                if let Ok(mut packet) = frame(captured, bytes) {
+                    let _ = core::hint::black_box(cache.process(&mut packet, captured.at));
+                }
+            }
+            Ok::<f64, String>(start.elapsed().as_nanos() as f64 / packets)
+        };
+        cached.push(replay(&mut cache)?);
+        progress.inc(capture.packets.len() as u64);
+        // The capture's clock starts over, so nothing idles out in the second replay.
+        warm.push(replay(&mut cache)?);
+        let start = Clock::now();
+        for (number, (captured, bytes)) in capture.packets.iter().zip(&mut buffers).enumerate() {
+            if setup.edits_before(number) {
+                twin.edit(toggle).map_err(|why| why.to_string())?;
+            }
+            if let Ok(mut packet) = frame(captured, bytes) {
+                let _ = core::hint::black_box(twin.process(&mut packet, captured.at));
+            }
+        }
+        uncached.push(start.elapsed().as_nanos() as f64 / packets);
+        progress.inc(capture.packets.len() as u64);
+        if let (Some(cached), Some(uncached)) = (cached.last(), uncached.last()) {
+            ratio.push(uncached / cached);
+        }
+    }
+    Ok(Timed {
+        cached: median(cached),
+        uncached: median(uncached),
+        ratio: median(ratio),
+        warm: median(warm),
+    })
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,89 @@
+//! Replays a capture through the cache and through the same hooks without it, and says what the cache saved.
+//!
+//! Without arguments it takes the capture that is embedded here (see `README.md` beside it) and a set of 1,000 rules.
+
+mod capture;
+mod dataplane;
+mod plot;
+mod report;
+mod rules;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Replay a capture through the flow cache, compare every packet with the same hooks without a cache, print the costs.
+#[derive(Parser)]
+#[command(name = "replay", version)]
+struct Arguments {
+    /// A pcap or pcapng file: Ethernet, raw IP or Linux cooked. Default: the embedded capture.
+    capture: Option<PathBuf>,
+    /// Rules to filter by, one a line, in nftables' manner. Default: a set of 1,000.
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    /// Insert or remove a rule every N packets, to see what edits cost.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    edit_every: Option<u64>,
+    /// Say why packet N, counted from 1, got its verdict.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    explain: Option<u64>,
+    /// Draw hit rate and cost over the capture.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Most sessions that the cache may hold.
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u64).range(1..1 << 30))]
+    sessions: u64,
+    /// Timed rounds of each side, interleaved; medians are printed.
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..10_000))]
+    rounds: u64,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("replay: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether cache and twin agreed on every packet.
+fn run(arguments: &Arguments) -> Result<bool, String> {
+    let capture = match &arguments.capture {
+        Some(path) => capture::read(path)?,
+        None => capture::embedded()?,
+    };
+    let rules = match &arguments.rules {
+        Some(path) => rules::read(path)?,
+        None => rules::thousand(),
+    };
+    let setup = dataplane::Setup {
+        rules,
+        sessions: arguments.sessions as usize,
+        edit_every: arguments.edit_every,
+    };
+    if let Some(number) = arguments.explain {
+        if number > capture.packets.len() as u64 {
+            return Err(format!(
+                "--explain {number}: the capture has {} packets",
+                capture.packets.len()
+            ));
+        }
+    }
+    let progress = report::progress(capture.packets.len() as u64 * (1 + 2 * arguments.rounds));
+    let checked = dataplane::verify(&setup, &capture, arguments.explain, &progress)?;
+    let timed = dataplane::time(&setup, &capture, arguments.rounds, &progress)?;
+    progress.finish_and_clear();
+    if let Some(explanation) = &checked.explanation {
+        println!("{explanation}");
+    }
+    report::print(&setup, &capture, &checked, &timed);
+    if let Some(path) = &arguments.svg {
+        plot::draw(path, &checked.windows).map_err(|why| format!("{}: {why}", path.display()))?;
+        println!("picture           {}", path.display());
+    }
+    Ok(checked.differences == 0)
+}

@@ -1,0 +1,87 @@
+//! What is printed.
+
+use gufc::verdict::Uncached;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::capture::Capture;
+use crate::dataplane::{Checked, Setup, Timed};
+
+/// A bar for so many packets; hidden where the output is not a terminal.
+pub(crate) fn progress(packets: u64) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{bar:40} {percent:>3} % of {len} packets, {eta} left");
+    ProgressBar::new(packets).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// The table.
+pub(crate) fn print(setup: &Setup, capture: &Capture, checked: &Checked, timed: &Timed) {
+    let stats = &checked.stats;
+    let judged = stats.packets();
+    let share = |part: u64| 100.0 * part as f64 / judged.max(1) as f64;
+    println!(
+        "capture           {}, {} packets",
+        capture.name,
+        capture.packets.len()
+    );
+    println!("rules             {}", setup.rules.len());
+    for (defect, packets) in &checked.defects {
+        println!("not judged        {packets:>8}         {defect}");
+    }
+    for ((verdict, by), packets) in &checked.verdicts {
+        println!(
+            "{:<17} {packets:>8} {:>5.1} %  by {by}",
+            verdict.to_string(),
+            share(*packets)
+        );
+    }
+    println!(
+        "hits              {:>8} {:>5.1} %",
+        stats.cached(),
+        share(stats.cached())
+    );
+    if stats.commits > 0 {
+        let (restamped, rechecked) = (stats.restamped, stats.rechecked);
+        println!("  after an edit   {restamped:>8}         not touched by it");
+        println!("                  {rechecked:>8}         touched, looked at again");
+        println!("edits             {:>8}", stats.commits);
+    }
+    let misses = [
+        (stats.misses, "first packet of a flow"),
+        (stats.first_replies, "first reply"),
+        (stats.revisited, "a hook asked to see the packet"),
+    ];
+    let uncached = Uncached::ALL.map(|why| (stats.uncached[why as usize], why.to_string()));
+    let misses = misses
+        .into_iter()
+        .map(|(packets, why)| (packets, why.to_string()));
+    for (packets, why) in misses.chain(uncached).filter(|(packets, _)| *packets > 0) {
+        println!(
+            "judged            {packets:>8} {:>5.1} %  {why}",
+            share(packets)
+        );
+    }
+    println!(
+        "sessions          {:>8}         at most at once, of {}",
+        checked.sessions, setup.sessions
+    );
+    println!(
+        "bytes a session   {:>8}         both directions, indexes included, at capacity",
+        checked.session_bytes
+    );
+    println!(
+        "cached            {:>8.0} ns      a packet, parsing and misses included",
+        timed.cached
+    );
+    println!(
+        "cached, warm      {:>8.0} ns      a packet, every flow known",
+        timed.warm
+    );
+    println!("uncached          {:>8.0} ns      a packet", timed.uncached);
+    println!("ratio             {:>8.1} x", timed.ratio);
+    match checked.differences {
+        0 => println!(
+            "verified          {judged:>8}         packets: verdict, reason, egress, mark and bytes agree"
+        ),
+        n => println!("DIFFER            {n:>8}         packets"),
+    }
+}
