@@ -4,8 +4,9 @@ use core::fmt;
 
 /// Why bytes are not a packet that can be judged in full.
 ///
-/// The first group makes [`wire::Frame::parse`](crate::wire::Frame::parse) fail: without a network header there is no key.
-/// The others leave a packet with a key and a [`defect`](super::Packet::defect).
+/// Defects up to [`Ipv6PayloadLength`](Self::Ipv6PayloadLength) make [`wire::Frame::parse`](crate::wire::Frame::parse)
+/// fail: without a network header there is no key. The others leave a packet with a key and a
+/// [`defect`](super::Packet::defect).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 #[repr(u8)]
@@ -32,9 +33,10 @@ pub enum Defect {
     Ipv6Version,
     /// IPv6 payload length beyond the bytes that are there.
     Ipv6PayloadLength,
-    /// An IPv6 extension header is cut short or its length is wrong.
+    /// An IPv6 extension header is cut short or its length is wrong. The key has that header as its protocol, and no ports.
     Ipv6Extension,
-    /// More IPv6 extension headers than the parser follows, or one repeated that must not be.
+    /// More IPv6 extension headers than the parser follows, or one repeated or out of order that must not be. The key has that
+    /// header as its protocol, and no ports.
     Ipv6ExtensionChain,
     /// A fragment that reaches beyond the largest datagram, 65,535 bytes, or an IPv6 fragment before the last whose length is
     /// no multiple of 8.

@@ -64,7 +64,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header, Defect> {
         defect: None,
     };
     if is_extension(*next) {
-        walk(bytes, &mut layout)?;
+        if let Err(defect) = walk(bytes, &mut layout) {
+            layout.defect = Some(defect);
+        }
     }
     let (source, destination) = split(addresses);
     Ok(Header {
@@ -83,55 +85,54 @@ const fn is_extension(next: u8) -> bool {
 }
 
 /// Follows the chain to the transport header, to an opaque header (ESP, "no next header"), or to the end of what a later
-/// fragment shows.
+/// fragment shows. Where the chain is malformed, `layout` stands at the header that is, and names it as the protocol.
 fn walk(bytes: &[u8], layout: &mut Layout) -> Result<(), Defect> {
-    let mut at = HEADER;
-    let mut next = layout.protocol.0;
     for count in 0..=HEADERS_MAX {
-        if !is_extension(next) {
+        let Protocol(next) = layout.protocol;
+        if !is_extension(next) || layout.fragment == Fragment::Later {
             break;
         }
         if count == HEADERS_MAX || next == HOP_BY_HOP && count > 0 {
             return Err(Defect::Ipv6ExtensionChain);
         }
+        let at = usize::from(layout.transport);
         let [following, words, b2, b3] = bytes_at(bytes, at).ok_or(Defect::Ipv6Extension)?;
         let size = match next {
             FRAGMENT => 8,
-            AUTHENTICATION => (usize::from(words) + 2) * 4,
-            _ => (usize::from(words) + 1) * 8,
+            AUTHENTICATION => (u16::from(words) + 2) * 4,
+            _ => (u16::from(words) + 1) * 8,
         };
-        let end = at + size;
-        if end as u64 > u64::from(layout.length) || end > bytes.len() || size % 8 != 0 {
+        let end = layout.transport + size;
+        if u32::from(end) > layout.length || usize::from(end) > bytes.len() {
             return Err(Defect::Ipv6Extension);
         }
         match next {
             FRAGMENT if layout.fragment_at != 0 => return Err(Defect::Ipv6ExtensionChain),
-            FRAGMENT => {
-                layout.fragment_at = at as u16;
-                let (offset, more) = (u32::from(be16(b2, b3) & !7), b3 & 1 != 0);
-                layout.fragment = match (offset, more) {
-                    (0, false) => Fragment::Atomic,
-                    (0, true) => Fragment::First,
-                    _ => Fragment::Later,
-                };
-                let piece = layout.length - end as u32;
-                if offset + piece + (at - HEADER) as u32 > DATAGRAM_MAX || more && piece % 8 != 0 {
-                    layout.defect = Some(Defect::FragmentRange);
-                }
-            }
+            FRAGMENT => fragment(layout, be16(b2, b3), end),
             // Segments left.
             ROUTING if b3 != 0 => layout.routed = true,
             _ => {}
         }
-        at = end;
-        next = following;
-        if layout.fragment == Fragment::Later {
-            break;
-        }
+        layout.transport = end;
+        layout.protocol = Protocol(following);
     }
-    layout.protocol = Protocol(next);
-    layout.transport = at as u16;
     Ok(())
+}
+
+/// Notes the fragment header at the end of what was read so far; `word` is its offset and flags, `end` where it ends.
+fn fragment(layout: &mut Layout, word: u16, end: u16) {
+    let (offset, more) = (u32::from(word & !7), word & 1 != 0);
+    layout.fragment_at = layout.transport;
+    layout.fragment = match (offset, more) {
+        (0, false) => Fragment::Atomic,
+        (0, true) => Fragment::First,
+        _ => Fragment::Later,
+    };
+    let piece = layout.length.saturating_sub(u32::from(end));
+    let unfragmentable = u32::from(layout.transport) - HEADER as u32;
+    if unfragmentable + offset + piece > DATAGRAM_MAX || more && piece % 8 != 0 {
+        layout.defect = Some(Defect::FragmentRange);
+    }
 }
 
 /// Both addresses of a header.

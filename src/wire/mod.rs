@@ -33,7 +33,9 @@
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 
+mod answer;
 mod arrival;
+pub mod build;
 pub mod checksum;
 mod crc32c;
 mod ipv4;
@@ -45,6 +47,7 @@ mod rewrite;
 mod transport;
 mod verify;
 
+pub use answer::{ANSWER_MAX, Notice, Unanswered};
 pub use arrival::{Arrival, Checksums};
 pub use link::Link;
 

@@ -97,7 +97,7 @@ pub(super) fn read(bytes: &[u8], v4: bool) -> Option<Quote> {
 
 /// The ports; whatever else is wrong with the quoted transport header does not matter.
 fn ends(bytes: &[u8], layout: &Layout) -> Option<Transport> {
-    if layout.fragment == Fragment::Later {
+    if layout.fragment == Fragment::Later || layout.defect.is_some() {
         return None;
     }
     let transport = bytes.get(usize::from(layout.transport)..)?;

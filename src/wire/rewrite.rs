@@ -163,7 +163,8 @@ fn fix(bytes: &mut [u8], protocol: Protocol, pseudo: u16, change: u16, checksums
         Checksums::Offloaded => return,
         Checksums::Partial => checksum::add(old, pseudo),
         Checksums::Full => {
-            if protocol == Protocol::UDP && old == 0 {
+            // UDP's zero says that there is no checksum; UDP-Lite's is an error, and errors are kept.
+            if old == 0 && matches!(protocol, Protocol::UDP | Protocol::UDP_LITE) {
                 return;
             }
             let new = checksum::update(old, checksum::add(pseudo, change));

@@ -39,13 +39,18 @@ impl<K: FrameKey> Frame<'_, K> {
                 let Some(covered) = coverage(bytes, protocol, length) else {
                     return false;
                 };
-                let sum = checksum::sum(bytes.get(..covered as usize).unwrap_or(bytes));
-                // UDP's pseudo header has UDP's own length, UDP-Lite's that of the whole packet.
-                let length = match protocol {
-                    Protocol::UDP => covered,
-                    _ => length,
+                let sums_up = |covered: u32, length: u32| {
+                    let sum = checksum::sum(bytes.get(..covered as usize).unwrap_or(bytes));
+                    checksum::add(sum, self.pseudo(protocol, length)) == 0xffff
                 };
-                checksum::add(sum, self.pseudo(protocol, length)) == 0xffff
+                if protocol == Protocol::UDP {
+                    // The pseudo header has UDP's own length (RFC 768). Where that is less than the packet's, some senders
+                    // and middleboxes take the packet's and sum all of it (RFC 9868 section 9 allows for them): either is
+                    // taken for right.
+                    sums_up(covered, covered) || covered < length && sums_up(length, length)
+                } else {
+                    sums_up(covered, length)
+                }
             }
             _ => true,
         }
