@@ -5,3 +5,4 @@ mod floors;
 mod invalidation;
 mod regressions;
 mod transparency;
+mod wire;

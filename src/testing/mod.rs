@@ -2,6 +2,7 @@
 //!
 //! Apart from the crate proper and outside its public interface: nothing here is meant to be fast or stable.
 
+pub mod frame;
 pub mod hooks;
 pub mod linear_interest;
 pub mod prng;
