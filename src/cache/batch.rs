@@ -3,6 +3,7 @@
 use super::FlowCache;
 use super::lookup::{Found, never_cached};
 use super::session::Entry;
+use crate::key::FlowKey;
 use crate::packet::{Origin, Packet};
 use crate::pipeline::{Pipeline, Walk};
 use crate::time::Instant;
@@ -12,7 +13,7 @@ use crate::verdict::Outcome;
 /// Packets that are looked up together.
 const BURST: usize = 32;
 
-impl<K: Indexed, H: Pipeline> FlowCache<K, H> {
+impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// [`process`](Self::process) for each packet in order, with the lookups of a burst done ahead. What comes out is the same
     /// as one packet at a time; `done` is called with each packet and its outcome, in order.
     ///

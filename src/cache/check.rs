@@ -3,10 +3,11 @@
 use super::FlowCache;
 use super::session::Entry;
 use crate::hook::Direction;
+use crate::key::FlowKey;
 use crate::pipeline::Pipeline;
 use crate::trie::{Indexed, KeyIndex};
 
-impl<K: Indexed, H: Pipeline> FlowCache<K, H> {
+impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// Whether indexes and sessions agree: each session is found by its keys, and nothing else is in the indexes.
     ///
     /// # Errors

@@ -74,6 +74,8 @@ pub enum ConfigError {
     Regions,
     /// `evict_scan` is 0.
     EvictScan,
+    /// The memory for so many sessions cannot be had.
+    Memory,
 }
 
 impl fmt::Display for ConfigError {
@@ -82,6 +84,7 @@ impl fmt::Display for ConfigError {
             Self::Sessions => "sessions must be from 1 to 2^30",
             Self::Regions => "regions must be at least 1",
             Self::EvictScan => "evict_scan must be at least 1",
+            Self::Memory => "the memory for so many sessions cannot be had",
         })
     }
 }

@@ -7,12 +7,13 @@
 use super::session::Slot;
 use super::{End, FlowCache, Segment};
 use crate::hook::Direction;
+use crate::key::FlowKey;
 use crate::packet::Origin;
 use crate::pipeline::Pipeline;
 use crate::time::Instant;
 use crate::trie::{Indexed, KeyIndex};
 
-impl<K: Indexed, H: Pipeline> FlowCache<K, H> {
+impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// Whether a session has had no packet for as long as its segment lasts.
     pub(super) fn is_idle(&self, slot: Slot, now: Instant) -> bool {
         self.sessions.get(slot).is_some_and(|session| {

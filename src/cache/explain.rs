@@ -7,6 +7,7 @@ use super::session::{Entry, Session};
 use super::{FlowCache, Segment};
 use crate::epoch::{Generation, Region, Since};
 use crate::hook::{Direction, HookSet};
+use crate::key::FlowKey;
 use crate::packet::Origin;
 use crate::pipeline::Pipeline;
 use crate::time::{Duration, Instant};
@@ -59,7 +60,7 @@ pub struct Explanation<'a, K, H: Pipeline> {
     idle: Duration,
 }
 
-impl<K: Indexed, H: Pipeline> FlowCache<K, H> {
+impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// What is cached for a flow and how it would fare: which steps its packets run, whether it is fresh, which edits touch
     /// it. Changes nothing, not even recency.
     ///
@@ -109,11 +110,16 @@ impl<K: Indexed, H: Pipeline> FlowCache<K, H> {
 
     /// Bytes that the sessions and their indexes have allocated. What hooks hold comes on top.
     pub fn bytes(&self) -> usize {
-        self.sessions.bytes() + self.indexes.iter().map(KeyIndex::bytes).sum::<usize>()
+        self.sessions.bytes()
+            + self
+                .indexes
+                .iter()
+                .map(KeyIndex::reserved_bytes)
+                .sum::<usize>()
     }
 }
 
-impl<K: Indexed + fmt::Display, H: Pipeline> fmt::Display for Explanation<'_, K, H> {
+impl<K: FlowKey + Indexed + fmt::Display, H: Pipeline> fmt::Display for Explanation<'_, K, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((direction, session)) = self.found else {
             return writeln!(f, "{}: not cached", self.key);

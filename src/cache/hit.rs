@@ -4,12 +4,13 @@ use super::FlowCache;
 use super::session::Entry;
 use crate::hook::{Context, HookSet};
 use crate::interest::Signals;
+use crate::key::FlowKey;
 use crate::packet::Packet;
 use crate::pipeline::{Pipeline, Walk};
 use crate::trie::Indexed;
 use crate::verdict::Verdict;
 
-impl<K: Indexed, H: Pipeline> FlowCache<K, H> {
+impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// Whether the entry's destiny can be run on this packet: no hook is to judge it, by its own wish or because it must.
     #[inline]
     pub(super) fn is_ready<P: Packet<Key = K>>(

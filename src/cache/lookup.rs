@@ -3,6 +3,7 @@
 use super::FlowCache;
 use super::session::Entry;
 use crate::hook::Direction;
+use crate::key::FlowKey;
 use crate::packet::{Origin, Packet};
 use crate::pipeline::Pipeline;
 use crate::time::Instant;
@@ -32,7 +33,7 @@ pub(super) fn never_cached<P: Packet>(packet: &P) -> Option<Uncached> {
     }
 }
 
-impl<K: Indexed, H: Pipeline> FlowCache<K, H> {
+impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     pub(super) fn lookup<P: Packet<Key = K>>(&mut self, packet: &P, now: Instant) -> Found {
         if let Some(why) = never_cached(packet) {
             return Found::Never(why);

@@ -21,7 +21,7 @@ struct Judged {
     keep: Result<(), Uncached>,
 }
 
-impl<K: Indexed, H: Pipeline> FlowCache<K, H> {
+impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// Judges a packet and forgets what was learnt.
     pub(super) fn judge_once<P: Packet<Key = K>>(
         &mut self,
@@ -250,7 +250,7 @@ impl<K: Indexed, H: Pipeline> FlowCache<K, H> {
             direction: Direction::Original,
         };
         if self.indexes[origin as usize]
-            .insert(arrived, entry.id())
+            .insert(&arrived, entry.id())
             .is_err()
         {
             if let Some(session) = self.sessions.remove(slot) {
@@ -280,7 +280,7 @@ impl<K: Indexed, H: Pipeline> FlowCache<K, H> {
             ..entry
         };
         if index.find(&reply).is_none() {
-            session.answers = index.insert(reply, entry.id()).is_ok();
+            session.answers = index.insert(&reply, entry.id()).is_ok();
             self.turnover += 1;
         }
         if !session.answers {

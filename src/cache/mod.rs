@@ -34,6 +34,7 @@ use crate::cookie::FlowCookie;
 use crate::epoch::{Change, Generation, RegionLog};
 use crate::hook::{Context, HookSet};
 use crate::interest::Scratch;
+use crate::key::FlowKey;
 use crate::packet::Packet;
 use crate::pipeline::{Pipeline, Walk};
 use crate::time::Instant;
@@ -56,7 +57,7 @@ use session::{Sessions, Slot};
 /// Verdicts, rewritten bytes and the hooks' state are those of judging every packet ([transparency](crate)); after `edit`
 /// returns no packet is judged by the rules before it; a hit allocates nothing; a full cache costs speed, never a packet.
 #[derive(Debug)]
-pub struct FlowCache<K: Indexed, H: Pipeline> {
+pub struct FlowCache<K: FlowKey + Indexed, H: Pipeline> {
     config: Config,
     hooks: H,
     sessions: Sessions<K, H::Destiny>,
@@ -71,21 +72,20 @@ pub struct FlowCache<K: Indexed, H: Pipeline> {
     hand: Slot,
 }
 
-impl<K: Indexed, H: Pipeline> FlowCache<K, H> {
+impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// An empty cache.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] when a value of `config` is out of range.
+    /// [`ConfigError`] when a value of `config` is out of range or memory is short.
     pub fn new(config: Config, hooks: H) -> Result<Self, ConfigError> {
         config.check()?;
         let [a, b] = config.seed;
+        let index =
+            |seed| K::Index::with_seed(seed, 2 * config.sessions).map_err(|_| ConfigError::Memory);
         Ok(Self {
             sessions: Sessions::new(config.sessions),
-            indexes: [
-                K::Index::with_capacity([a, b], 2 * config.sessions),
-                K::Index::with_capacity([b, !a], 2 * config.sessions),
-            ],
+            indexes: [index([a, b])?, index([b, !a])?],
             log: RegionLog::new(config.regions),
             stats: Stats::default(),
             scratch: Scratch::new(),

@@ -4,12 +4,13 @@ use super::FlowCache;
 use super::session::Entry;
 use crate::epoch::Since;
 use crate::hook::{Direction, HookSet};
+use crate::key::FlowKey;
 use crate::packet::Packet;
 use crate::pipeline::{Pipeline, Walk};
 use crate::trie::Indexed;
 use crate::verdict::Path;
 
-impl<K: Indexed, H: Pipeline> FlowCache<K, H> {
+impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// Brings an entry's session to the current generation and says what that took.
     ///
     /// Both directions share the stamp, so both are tested. Where an edit touched one, its hooks look again: they keep or

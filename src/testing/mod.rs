@@ -8,4 +8,5 @@ pub mod linear_interest;
 pub mod prng;
 pub mod script;
 pub mod toy;
+pub mod trie;
 pub mod uncached;

@@ -1,0 +1,201 @@
+//! The exact head against its twin: random, exhaustive, flooded.
+
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::trie::{Nibble, Spread, ToyHash, TrieOp, TrieRun};
+
+fn op() -> impl Strategy<Value = TrieOp> {
+    let key = 0..Spread::COUNT;
+    prop_oneof![
+        12 => (key.clone(), any::<u8>()).prop_map(|(k, id)| TrieOp::Insert(k, id)),
+        8 => key.clone().prop_map(TrieOp::Remove),
+        2 => key.prop_map(TrieOp::Find),
+        3 => Just(TrieOp::Step),
+        1 => Just(TrieOp::Rewind),
+        1 => (0u8..20).prop_map(TrieOp::Sweep),
+        1 => (0u8..20).prop_map(TrieOp::Reserve),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 96 }))]
+
+    #[test]
+    fn trie_and_twin_agree(hash in 0u8..8, capacity in 0usize..300, ops in proptest::collection::vec(op(), 0..250)) {
+        let mut run = TrieRun::new(ToyHash::nth(hash), capacity);
+        for op in ops {
+            run.apply(op);
+            run.check();
+        }
+    }
+}
+
+#[test]
+fn fills_and_empties_under_every_hash() {
+    // Goal: growth and its reverse, all the way, and nothing leaks. Method: all keys in one order, out in another.
+    for hash in 0..8 {
+        for stride in [1u16, 7, 641] {
+            let mut run = TrieRun::new(ToyHash::nth(hash), 4 * usize::from(Spread::COUNT));
+            for n in 0..Spread::COUNT {
+                run.apply(TrieOp::Insert(n, n as u8));
+                if n % 16 == 0 {
+                    run.check();
+                }
+            }
+            assert_eq!(run.trie().len(), usize::from(Spread::COUNT), "hash {hash}");
+            run.apply(TrieOp::Find(1000));
+            run.apply(TrieOp::Rewind);
+            for n in 0..Spread::COUNT {
+                run.apply(TrieOp::Remove(n.wrapping_mul(stride) % Spread::COUNT));
+                if n % 3 == 0 {
+                    run.apply(TrieOp::Step);
+                }
+                if n % 16 == 0 {
+                    run.check();
+                }
+            }
+            run.check();
+            let stats = run.trie().stats();
+            assert_eq!((stats.entries, stats.cells, stats.node_slots), (0, 0, 0));
+            assert!(stats.root <= 2, "{stats:?}");
+        }
+    }
+}
+
+#[test]
+fn all_small_worlds() {
+    // Goal: every shape. Method: all ordered ways to insert up to five of sixteen keys, under a header that is the key and
+    // under a header that is the same for all; then remove them in the same and in reverse order.
+    fn go(index: &mut LcIndex<Nibble, ToyHash>, keys: &mut Vec<u8>, left: u32) {
+        index.check().unwrap();
+        for n in 0..16u8 {
+            let expected = keys.iter().position(|&k| k == n).map(|p| p as u32);
+            assert_eq!(index.find(&Nibble(n)), expected);
+        }
+        if left == 0 {
+            let mut copy = index.clone();
+            for &n in keys.iter() {
+                assert!(copy.remove(&Nibble(n)).is_some());
+            }
+            copy.check().unwrap();
+            return;
+        }
+        let floor = if cfg!(miri) { 14 } else { 0 };
+        for n in floor..16u8 {
+            if !keys.contains(&n) {
+                index.insert(&Nibble(n), keys.len() as u32).unwrap();
+                keys.push(n);
+                go(index, keys, left - 1);
+                keys.pop();
+                assert_eq!(index.remove(&Nibble(n)), Some(keys.len() as u32));
+            }
+        }
+    }
+    for (hash, depth) in [(ToyHash::Identity, 4), (ToyHash::Constant(0), 3)] {
+        let mut index = LcIndex::try_with_hash(hash, 16).unwrap();
+        go(&mut index, &mut Vec::new(), depth);
+        index.check().unwrap();
+    }
+    // Five leaves: all sets, in rising and falling order (all orders take a minute).
+    for set in 0u32..1 << 16 {
+        if set.count_ones() > 5 {
+            continue;
+        }
+        for hash in [ToyHash::Identity, ToyHash::Constant(u64::MAX)] {
+            let mut index = LcIndex::try_with_hash(hash, 5).unwrap();
+            let keys = || (0..16u8).filter(|n| set >> n & 1 == 1);
+            keys().for_each(|n| assert_eq!(index.insert(&Nibble(n), u32::from(n)), Ok(None)));
+            index.check().unwrap();
+            (0..16u8).for_each(|n| {
+                let expected = (set >> n & 1 == 1).then_some(u32::from(n));
+                assert_eq!(index.find(&Nibble(n)), expected);
+            });
+            keys()
+                .rev()
+                .for_each(|n| assert_eq!(index.remove(&Nibble(n)), Some(u32::from(n))));
+            index.check().unwrap();
+        }
+    }
+}
+
+#[test]
+fn sixteen_leaves_split_buckets() {
+    // Goal: buckets of more than eight split and merge at every bit of a four-bit key. Method: all 2^16 sets at once would
+    // be slow with checks; every 37th will do.
+    for set in (0u32..1 << 16).step_by(if cfg!(miri) { 9001 } else { 37 }) {
+        for hash in [ToyHash::Identity, ToyHash::Constant(3)] {
+            let mut index = LcIndex::try_with_hash(hash, 16).unwrap();
+            for n in 0..16u8 {
+                if set >> n & 1 == 1 {
+                    index.insert(&Nibble(n), u32::from(n)).unwrap();
+                }
+            }
+            index.check().unwrap();
+            for n in 0..16u8 {
+                let expected = (set >> n & 1 == 1).then_some(u32::from(n));
+                assert_eq!(index.find(&Nibble(n)), expected);
+                assert_eq!(index.remove(&Nibble(n)), expected);
+                index.check().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_equal_headers_only_deepens() {
+    // Goal: the promise against floods. Method: ten thousand keys, one header; count what a lookup reads.
+    let count: u32 = if cfg!(miri) { 300 } else { 10_000 };
+    let mut index = LcIndex::try_with_hash(ToyHash::Constant(12345), 20 * count as usize).unwrap();
+    let key = |n: u32| Ipv4Addr::from_bits(n.wrapping_mul(0x9e37_79b1));
+    let mut moved = 0;
+    for n in 0..count {
+        let before = index.work().moves();
+        index.insert(&key(n), n).unwrap();
+        moved = moved.max(index.work().moves() - before);
+    }
+    index.check().unwrap();
+    let (mut slots, mut sum) = (0, 0);
+    for n in 0..2 * count {
+        let trace = index.trace(&key(n));
+        assert_eq!(trace.found, n < count);
+        assert!(trace.cells <= 8);
+        slots = slots.max(trace.slots);
+        sum += u64::from(trace.slots);
+    }
+    assert!(slots <= 1 + Ipv4Addr::BITS, "{slots}");
+    // Level compression: ten thousand even keys take 11 one-bit levels, or about 4 of four bits.
+    assert!(
+        sum / u64::from(2 * count) <= 6,
+        "{}",
+        sum / u64::from(2 * count)
+    );
+    assert!(moved <= MOVES_MAX as u64);
+    for n in 0..count {
+        assert_eq!(index.remove(&key(n)), Some(n));
+    }
+    index.check().unwrap();
+    assert_eq!(index.stats().node_slots, 0);
+}
+
+#[test]
+fn full_is_an_answer() {
+    for capacity in [0, 1, 2, 9, 100, 1000] {
+        let mut index = LcIndex::<Ipv4Addr>::try_new([3, 4], capacity).unwrap();
+        for n in 0..capacity as u32 {
+            assert_eq!(index.insert(&Ipv4Addr::from_bits(n), n), Ok(None));
+        }
+        assert_eq!(index.insert(&Ipv4Addr::BROADCAST, 0), Err(Full));
+        index.check().unwrap();
+        if capacity > 0 {
+            assert_eq!(index.insert(&Ipv4Addr::UNSPECIFIED, 7), Ok(Some(0)));
+        }
+        assert_eq!(index.len(), capacity);
+    }
+    assert_eq!(
+        LcIndex::<Ipv4Addr>::try_new([3, 4], CAPACITY_MAX + 1).err(),
+        Some(ReserveError::TooMany)
+    );
+}
