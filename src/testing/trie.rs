@@ -6,7 +6,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::key::{Field, Key};
-use crate::trie::{Cursor, Folded, Full, HeaderHash, LcIndex, MOVES_MAX};
+use crate::trie::{Cursor, Folded, Full, HeaderHash, LcIndex, MOVES_MAX, Subtree};
 
 /// A key of four bits: few enough to try all tries of up to five leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -277,6 +277,11 @@ impl TrieRun {
         for (key, id) in keys.iter().zip(ids) {
             let expected = self.twin.get(key).copied();
             assert_eq!((self.trie.find(key), id), (expected, expected));
+            let subtree = self.trie.subtree(key);
+            assert_eq!(self.trie.find_from(subtree, key), expected);
+            let wrong = Subtree::from_bits(subtree.to_bits() ^ 1 << (key.0 % 32));
+            let elsewhere = self.trie.find_from(wrong, key);
+            assert!(elsewhere.is_none() || elsewhere == expected);
             let trace = self.trie.trace(key);
             assert_eq!(trace.found, expected.is_some());
             assert!(trace.slots <= 1 + 64 + Spread::BITS && trace.cells <= 8);

@@ -199,3 +199,122 @@ fn full_is_an_answer() {
         Some(ReserveError::TooMany)
     );
 }
+
+#[test]
+fn dual_index_is_two_indexes_under_one_capacity() {
+    use crate::key::Tuple;
+    let mut index = DualIndex::with_seed([5, 6], 60).unwrap();
+    let key = |n: u32| -> Tuple {
+        let text = if n % 3 == 0 {
+            std::format!("udp 10.0.0.{n}:1 > 10.0.0.1:2")
+        } else {
+            std::format!("udp [2001:db8::{n:x}]:1 > [2001:db8::1]:2")
+        };
+        text.parse().unwrap()
+    };
+    for n in 0..60 {
+        assert_eq!(index.insert(&key(n), n), Ok(None));
+    }
+    assert_eq!(index.insert(&key(61), 61), Err(Full));
+    assert_eq!(index.insert(&key(6), 106), Ok(Some(6)));
+    let keys: Vec<_> = (0..100).map(key).collect();
+    let mut ids = [None; 100];
+    index.find_many(&keys, &mut ids);
+    for (n, id) in (0u32..).zip(ids) {
+        let expected = (n < 60).then_some(if n == 6 { 106 } else { n });
+        assert_eq!((id, index.find(&key(n))), (expected, expected));
+    }
+    let (mut cursor, mut seen) = (Cursor::new(), Vec::new());
+    while let Some((key, id)) = index.next(&mut cursor) {
+        assert_eq!(index.remove(&key), Some(id));
+        seen.push(id);
+    }
+    seen.sort_unstable();
+    assert_eq!((seen.len(), index.len()), (60, 0));
+    seen.dedup();
+    assert_eq!(seen.len(), 60);
+    index.check().unwrap();
+}
+
+/// A reproducible stream of numbers.
+fn numbers(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed;
+    move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z ^ z >> 29
+    }
+}
+
+#[test]
+fn no_operation_moves_more_than_stated() {
+    // Goal: the bound, over a million inserts and removes; and capacity is reached under a good hash at every size.
+    // Method: fill to the brim, churn at the brim (fragments the cells most), empty; count each operation's moves.
+    let count: u32 = match (cfg!(miri), cfg!(debug_assertions)) {
+        (true, _) => 200,
+        (_, true) => 120_000,
+        _ => 1_000_000,
+    };
+    let mut index = LcIndex::<Ipv4Addr>::try_new([9, 9], count as usize).unwrap();
+    let (mut most, mut total, mut operations) = (0, 0, 0u64);
+    let mut done = |index: &LcIndex<Ipv4Addr>, before: Work| {
+        let moves = index.work().moves() - before.moves();
+        assert!(moves <= MOVES_MAX as u64);
+        most = most.max(moves);
+        total += moves;
+        operations += 1;
+    };
+    for n in 0..count {
+        let before = index.work();
+        assert_eq!(index.insert(&Ipv4Addr::from_bits(n), n), Ok(None), "{n}");
+        done(&index, before);
+    }
+    index.check().unwrap();
+    let mut draw = numbers(1);
+    let mut present: Vec<u32> = (0..count).collect();
+    for n in count..count + count / 2 {
+        let at = draw() as usize % present.len();
+        let before = index.work();
+        assert_eq!(
+            index.remove(&Ipv4Addr::from_bits(present[at])),
+            Some(present[at])
+        );
+        done(&index, before);
+        let before = index.work();
+        assert_eq!(index.insert(&Ipv4Addr::from_bits(n), n), Ok(None), "{n}");
+        done(&index, before);
+        present[at] = n;
+    }
+    index.check().unwrap();
+    for n in present {
+        let before = index.work();
+        assert_eq!(index.remove(&Ipv4Addr::from_bits(n)), Some(n));
+        done(&index, before);
+    }
+    index.check().unwrap();
+    assert_eq!((index.stats().cells, index.stats().node_slots), (0, 0));
+    // Amortised: a handful of moves an operation.
+    assert!(total <= 8 * operations, "{total} moves in {operations}");
+    std::println!(
+        "most {most}, average {}.{:02}",
+        total / operations,
+        total * 100 / operations % 100
+    );
+}
+
+#[test]
+fn thresholds_do_not_ping_pong() {
+    // Goal: one entry going and coming at a threshold costs what it costs elsewhere. Method: at every size up to 3000,
+    // insert and remove the same key four times and count.
+    let mut index = LcIndex::<Ipv4Addr>::try_new([7, 8], 4000).unwrap();
+    for n in 0..if cfg!(miri) { 100 } else { 3000 } {
+        let before = index.work().moves();
+        for _ in 0..4 {
+            index.insert(&Ipv4Addr::BROADCAST, 0).unwrap();
+            index.remove(&Ipv4Addr::BROADCAST).unwrap();
+        }
+        let moves = index.work().moves() - before;
+        assert!(moves <= 8 * 40, "{moves} moves at {n}");
+        index.insert(&Ipv4Addr::from_bits(n), n).unwrap();
+    }
+}
