@@ -20,7 +20,7 @@ fn a_hit_allocates_nothing() {
     for rule in rules {
         let rule = rule.parse().expect("a rule");
         cache
-            .edit(|(_, _, filter, ..)| filter.insert(gufc::hooks::filter::Place::Last, rule))
+            .edit(|(_, _, _, filter, ..)| filter.insert(gufc::hooks::filter::Place::Last, rule))
             .expect("room");
     }
     let now = Instant::from_secs(1);
@@ -52,7 +52,7 @@ fn a_hit_allocates_nothing() {
     // So does a hit on an entry that an edit did not touch.
     let rule = "udp dport 53 accept".parse().expect("a rule");
     cache
-        .edit(|(_, _, filter, ..)| filter.insert(gufc::hooks::filter::Place::First, rule))
+        .edit(|(_, _, _, filter, ..)| filter.insert(gufc::hooks::filter::Place::First, rule))
         .expect("room");
     let (allocated, paths) = measure(&mut cache);
     assert_eq!((allocated, paths[0]), (0, Path::Restamped));

@@ -1,3 +1,4 @@
 //! The hooks that the crate ships. Each stands alone: none needs another, and a dataplane's own may stand among them.
 
 pub mod filter;
+pub mod route;

@@ -13,12 +13,14 @@ use super::uncached::Uncached;
 use crate::cache::{Config, FlowCache, Stats};
 use crate::epoch::Change;
 use crate::hooks::filter::{EditError, Filter, Place, Policy, Rule, RuleId};
-use crate::key::{Family, FlowKey, Pattern, Protocol, Tuple};
-use crate::packet::{Origin, TcpFlags};
+use crate::hooks::route::{NextHopId, Routes, Target};
+use crate::key::{Cidr, Family, FlowKey, Pattern, Protocol, Tuple};
+use crate::packet::{Interface, Origin, TcpFlags};
 use crate::time::{Duration, Instant};
+use crate::verdict::Answer;
 
 /// The pipeline of the stories.
-pub type Hooks = (ToyTracker, ToyNat, Filter, ToyMarker, ToyMeter);
+pub type Hooks = (ToyTracker, ToyNat, Routes, Filter, ToyMarker, ToyMeter);
 
 /// Fresh hooks. `listed` is how the marker makes its interests known, which must make no difference.
 pub fn hooks(listed: bool) -> Hooks {
@@ -29,10 +31,34 @@ pub fn hooks(listed: bool) -> Hooks {
     (
         ToyTracker::default(),
         ToyNat { map: None },
+        routes(),
         Filter::new("filter", 12, 5, Policy::Accept),
         ToyMarker::new(web, listed),
         ToyMeter::new(6, Duration::from_secs(8)),
     )
+}
+
+/// Everything goes to interface 1 at first.
+fn routes() -> Routes {
+    let mut routes = Routes::new(6);
+    for interface in [1, 2] {
+        let _ = routes.add_next_hop(Interface(interface));
+    }
+    for family in [Family::V4, Family::V6] {
+        let _ = routes.insert(Cidr::all(family), Target::Via(NextHopId(0)));
+    }
+    routes
+}
+
+/// Prefixes that nest on the toy network.
+fn prefix(number: u8) -> Cidr {
+    let family = if number & 8 == 0 {
+        Family::V4
+    } else {
+        Family::V6
+    };
+    let len = family.bits() - [0, 1, 2, 32][usize::from(number >> 4 & 3)];
+    Cidr::new(host(family, number & 3), len).unwrap_or(Cidr::all(family))
 }
 
 /// Rules that overlap, shadow and contradict one another on the toy network.
@@ -51,6 +77,7 @@ pub const RULES: &[&str] = &[
     "tcp dport 0-1 tcp flags ack accept",
     "meta length 1000-9000 drop",
     "iif 2 tcp dport 2 drop",
+    "oif 2 meta length 40 reject with host-unreachable",
     "icmp type echo-request accept",
     "icmp type echo-reply drop",
     "icmpv6 type echo-request drop",
@@ -78,6 +105,10 @@ pub enum Op {
     Remove(u8),
     /// Replace the whole set.
     Replace(Vec<usize>, Policy),
+    /// Route a prefix to a target, or no more.
+    Route(u8, u8),
+    /// Move a next hop to an interface.
+    NextHop(u8, u8),
     /// Move the translation: public and private host, if any.
     Translate(Option<(u8, u8)>),
     /// Switch the tracker's strictness.
@@ -134,7 +165,7 @@ fn actor(choices: &mut Choices<'_>, cast: &[ToyPacket]) -> ToyPacket {
 /// The next operation.
 pub fn op(choices: &mut Choices<'_>, cast: &[ToyPacket]) -> Op {
     let packet = |choices: &mut Choices<'_>| actor(choices, cast);
-    match choices.below(32) {
+    match choices.below(35) {
         0..=17 => {
             let cookie = match choices.below(8) {
                 0..=4 => CookieKind::None,
@@ -161,6 +192,8 @@ pub fn op(choices: &mut Choices<'_>, cast: &[ToyPacket]) -> Op {
         28 => Op::Strict(choices.below(2) == 1),
         29 => Op::Tick(choices.byte()),
         30 => Op::Maintain(choices.byte()),
+        31 | 32 => Op::Route(choices.byte(), choices.below(6) as u8),
+        33 => Op::NextHop(choices.below(2) as u8, choices.below(3) as u8),
         _ => match choices.below(8) {
             0 => Op::Clear,
             _ => Op::Evict(packet(choices)),
@@ -176,7 +209,7 @@ fn rule(number: usize) -> Rule {
 
 /// Edits one set of hooks.
 fn edit(op: &Op, hooks: &mut Hooks) -> Result<((), Change), EditError> {
-    let (tracker, nat, filter, ..) = hooks;
+    let (tracker, nat, routes, filter, ..) = hooks;
     let nth = |filter: &Filter, n: u8| -> RuleId {
         let all: Vec<RuleId> = filter.rules().map(|(id, ..)| id).collect();
         if all.is_empty() {
@@ -204,6 +237,32 @@ fn edit(op: &Op, hooks: &mut Hooks) -> Result<((), Change), EditError> {
             numbers.iter().map(|number| rule(*number)).collect(),
             *policy,
         ),
+        Op::Route(number, target) => {
+            let target = match target {
+                0 | 1 => Target::Via(NextHopId(u32::from(*target))),
+                2 => Target::Blackhole,
+                3 => Target::Unreachable(Answer::HostUnreachable),
+                _ => {
+                    return Ok((
+                        (),
+                        routes
+                            .remove(prefix(*number))
+                            .map_or(Change::nothing(), |(_, change)| change),
+                    ));
+                }
+            };
+            Ok((
+                (),
+                routes
+                    .insert(prefix(*number), target)
+                    .map_or(Change::nothing(), |(_, change)| change),
+            ))
+        }
+        Op::NextHop(id, interface) => {
+            let moved =
+                routes.move_next_hop(NextHopId(u32::from(*id)), Interface(u32::from(*interface)));
+            Ok(((), moved.map_or(Change::nothing(), |(_, change)| change)))
+        }
         Op::Translate(map) => {
             let map =
                 map.map(|(public, private)| (host(Family::V4, public), host(Family::V4, private)));
@@ -327,8 +386,8 @@ impl Story {
     }
 
     fn compare_hooks(&self) -> Result<(), String> {
-        let (tracker, nat, filter, marker, meter) = self.cache.hooks();
-        let (tracker2, nat2, filter2, marker2, meter2) = &self.twin.hooks;
+        let (tracker, nat, _, filter, marker, meter) = self.cache.hooks();
+        let (tracker2, nat2, _, filter2, marker2, meter2) = &self.twin.hooks;
         let rules = |filter: &Filter| {
             filter
                 .rules()
@@ -401,7 +460,7 @@ impl Script {
         }
         story.cache.clear();
         story.cache.check()?;
-        match story.cache.hooks().2.usage() {
+        match story.cache.hooks().3.usage() {
             (0, 0) => Ok(story.stats().clone()),
             usage => Err(format!("programs leaked: {usage:?}")),
         }
