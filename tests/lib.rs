@@ -1,6 +1,7 @@
 //! The crate's promises, one module each. One binary, so that it links once.
 
 mod contract;
+mod corpus;
 mod floors;
 mod invalidation;
 mod regressions;

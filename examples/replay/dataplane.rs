@@ -5,6 +5,7 @@ use std::time::Instant as Clock;
 use gufc::cache::{Config, FlowCache, Stats};
 use gufc::epoch::Change;
 use gufc::hooks::filter::{EditError, Filter, Place, Policy, Rule, RuleId};
+use gufc::hooks::route::{RouteError, Routes, Target};
 use gufc::key::Tuple;
 use gufc::packet::{Defect, Interface, Packet};
 use gufc::testing::uncached::Uncached;
@@ -16,7 +17,7 @@ use crate::capture::{Capture, Captured};
 use crate::plot::Window;
 
 /// The hooks of both.
-pub(crate) type Hooks = (Filter,);
+pub(crate) type Hooks = (Routes, Filter);
 pub(crate) type Cache = FlowCache<Tuple, Hooks>;
 
 pub(crate) struct Setup {
@@ -31,7 +32,7 @@ impl Setup {
         let replaced = filter.replace(self.rules.clone(), Policy::Drop);
         // Nothing is cached yet, so nobody need be told.
         let ((), _change) = replaced.map_err(|why| why.to_string())?;
-        Ok((filter,))
+        Ok((routes().map_err(|why| why.to_string())?, filter))
     }
 
     fn cache(&self) -> Result<Cache, String> {
@@ -55,8 +56,28 @@ impl Setup {
     }
 }
 
+/// The LAN and the rest of the world, as the recipe of the embedded capture has them; other captures meet the default route.
+fn routes() -> Result<Routes, RouteError> {
+    let mut routes = Routes::new(8);
+    let (inside, outside) = (
+        routes.add_next_hop(Interface(1))?,
+        routes.add_next_hop(Interface(2))?,
+    );
+    for (prefix, hop) in [
+        ("10.0.0.0/8", inside),
+        ("fd00::/8", inside),
+        ("0.0.0.0/0", outside),
+        ("::/0", outside),
+    ] {
+        if let Ok(prefix) = prefix.parse() {
+            let (_, _change) = routes.insert(prefix, Target::Via(hop))?;
+        }
+    }
+    Ok(routes)
+}
+
 /// The edit of `--edit-every`: a rule against one service comes and goes.
-fn toggle((filter,): &mut Hooks) -> Result<((), Change), EditError> {
+fn toggle((_, filter): &mut Hooks) -> Result<((), Change), EditError> {
     let rule: Rule = "tcp dport 8080 drop comment \"now and then\""
         .parse()
         .unwrap_or_default();
@@ -182,14 +203,17 @@ pub(crate) fn verify(
 
 /// What `--explain` says once the packet has its verdict.
 fn verdict_of(cache: &Cache, key: &Tuple, captured: &Captured, outcome: &Outcome) -> String {
-    let (filter,) = cache.hooks();
+    let (_, filter) = cache.hooks();
     let rule = outcome
         .by
         .rule
         .and_then(|id| filter.rule(RuleId(id)))
         .map_or(String::new(), |rule| format!(": {rule}"));
+    let egress = outcome.egress.map_or(String::from("none"), |egress| {
+        format!("interface {}", egress.interface.0)
+    });
     format!(
-        "verdict: {} by {}{rule}\npath: {}\nafter: {}",
+        "verdict: {} by {}{rule}\negress: {egress}\npath: {}\nafter: {}",
         outcome.verdict,
         outcome.by,
         outcome.path,

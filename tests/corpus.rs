@@ -1,0 +1,34 @@
+//! What fuzzing found worth keeping is replayed by every test run: each file of each target's corpus.
+
+use std::fs;
+use std::path::Path;
+
+/// Feeds a corpus to its target; gives how many files there were.
+fn replay(target: &str, run: impl Fn(&[u8])) -> usize {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
+    let files = fs::read_dir(&folder).unwrap_or_else(|why| panic!("{}: {why}", folder.display()));
+    files
+        .map(|file| {
+            let path = file.expect("an entry").path();
+            run(&fs::read(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display())));
+        })
+        .count()
+}
+
+#[test]
+fn stories() {
+    let files = replay("script", |bytes| {
+        if let Err(difference) = gufc::testing::script::story(bytes) {
+            panic!("{difference}");
+        }
+    });
+    assert!(files > 50, "{files} files");
+}
+
+#[test]
+fn trie_operations() {
+    let files = replay("trie_ops", gufc::testing::trie::trie_ops);
+    assert!(files > 50, "{files} files");
+}
