@@ -2,8 +2,10 @@
 
 mod contract;
 mod corpus;
+mod filter;
 mod floors;
 mod invalidation;
+mod key;
 mod regressions;
 mod transparency;
 mod wire;

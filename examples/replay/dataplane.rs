@@ -194,7 +194,7 @@ pub(crate) fn verify(
         defects,
         verdicts,
         sessions: peak,
-        session_bytes: cache.bytes() / setup.sessions,
+        session_bytes: cache.touched_bytes() / cache.len().max(1),
         differences,
         windows,
         explanation,

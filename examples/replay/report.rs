@@ -65,7 +65,7 @@ pub(crate) fn print(setup: &Setup, capture: &Capture, checked: &Checked, timed: 
         checked.sessions, setup.sessions
     );
     println!(
-        "bytes a session   {:>8}         both directions, indexes included, at capacity",
+        "bytes a session   {:>8}         both directions, indexes included",
         checked.session_bytes
     );
     println!(

@@ -16,6 +16,9 @@ use crate::time::Duration;
 pub struct Config {
     /// Most sessions at once, 1 to 2^30. A session holds both directions of a flow.
     pub sessions: usize,
+    /// Most flow directions of locally generated packets at once, 1 to 2^30: the capacity of their index. One more is not
+    /// cached.
+    pub local: usize,
     /// Most regions that the log remembers, at least 1. An entry that was last used before the oldest of them is judged
     /// afresh.
     pub regions: usize,
@@ -33,10 +36,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// 65,536 sessions, 256 regions; idle 30 s provisional, 300 s established, 10 s denied; 16 slots a scan.
+    /// 65,536 sessions, 8,192 local directions, 256 regions; idle 30 s provisional, 300 s established, 10 s denied; 16 slots a scan.
     pub const fn new(seed: [u64; 2]) -> Self {
         Self {
             sessions: 65_536,
+            local: 8_192,
             regions: 256,
             seed,
             idle_provisional: Duration::from_secs(30),
@@ -54,6 +58,8 @@ impl Config {
     pub const fn check(&self) -> Result<(), ConfigError> {
         if self.sessions == 0 || self.sessions > 1 << 30 {
             Err(ConfigError::Sessions)
+        } else if self.local == 0 || self.local > 1 << 30 {
+            Err(ConfigError::Local)
         } else if self.regions == 0 {
             Err(ConfigError::Regions)
         } else if self.evict_scan == 0 {
@@ -70,6 +76,8 @@ impl Config {
 pub enum ConfigError {
     /// `sessions` is not in 1 to 2^30.
     Sessions,
+    /// `local` is not in 1 to 2^30.
+    Local,
     /// `regions` is 0.
     Regions,
     /// `evict_scan` is 0.
@@ -82,6 +90,7 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Sessions => "sessions must be from 1 to 2^30",
+            Self::Local => "local must be from 1 to 2^30",
             Self::Regions => "regions must be at least 1",
             Self::EvictScan => "evict_scan must be at least 1",
             Self::Memory => "the memory for so many sessions cannot be had",

@@ -17,12 +17,8 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// Whether a session has had no packet for as long as its segment lasts.
     pub(super) fn is_idle(&self, slot: Slot, now: Instant) -> bool {
         self.sessions.get(slot).is_some_and(|session| {
-            let limit = match session.segment {
-                Segment::Denied => self.config.idle_denied,
-                Segment::Provisional => self.config.idle_provisional,
-                Segment::Established => self.config.idle_established,
-            };
-            now - session.last_seen >= limit
+            let limit = self.idle[session.segment as usize];
+            now.nanos().saturating_sub(session.last_seen.nanos()) >= limit
         })
     }
 

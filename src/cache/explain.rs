@@ -108,6 +108,17 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         })
     }
 
+    /// Bytes that sessions and indexes have come to use of what they [reserved](Self::bytes): what an operating system that
+    /// hands out memory on first touch charges for.
+    pub fn touched_bytes(&self) -> usize {
+        self.sessions.touched_bytes()
+            + self
+                .indexes
+                .iter()
+                .map(KeyIndex::touched_bytes)
+                .sum::<usize>()
+    }
+
     /// Bytes that the sessions and their indexes have allocated. What hooks hold comes on top.
     pub fn bytes(&self) -> usize {
         self.sessions.bytes()

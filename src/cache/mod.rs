@@ -66,6 +66,9 @@ pub struct FlowCache<K: FlowKey + Indexed, H: Pipeline> {
     log: RegionLog<HookSet>,
     stats: Stats,
     scratch: Scratch,
+    /// Nanoseconds that a session lasts without a packet, by `Segment as usize`: the configuration's durations, ready to be
+    /// compared.
+    idle: [u64; 3],
     /// Moves with every change to an index: what was looked up before may not hold any more.
     turnover: u64,
     /// Where the hand that looks for victims and idle sessions stands.
@@ -82,13 +85,22 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         config.check()?;
         let [a, b] = config.seed;
         let index =
-            |seed| K::Index::with_seed(seed, 2 * config.sessions).map_err(|_| ConfigError::Memory);
+            |seed, capacity| K::Index::with_seed(seed, capacity).map_err(|_| ConfigError::Memory);
         Ok(Self {
             sessions: Sessions::new(config.sessions),
-            indexes: [index([a, b])?, index([b, !a])?],
+            indexes: [
+                index([a, b], 2 * config.sessions)?,
+                index([b, !a], config.local)?,
+            ],
             log: RegionLog::new(config.regions),
             stats: Stats::default(),
             scratch: Scratch::new(),
+            idle: [
+                config.idle_denied,
+                config.idle_provisional,
+                config.idle_established,
+            ]
+            .map(|idle| u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX)),
             turnover: 0,
             hand: Slot(0),
             hooks,

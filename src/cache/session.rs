@@ -45,6 +45,7 @@ impl Entry {
 /// How far a session has come, which decides how long it lasts and whom it may displace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
+#[repr(u8)]
 pub enum Segment {
     /// Every packet is denied.
     Denied,
@@ -238,6 +239,11 @@ impl<K: FlowKey, D> Sessions<K, D> {
     pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Session<K, D>)> {
         let numbered = self.slots.iter().enumerate();
         numbered.filter_map(|(i, place)| Some((Slot(i as u32), place.session.as_ref()?)))
+    }
+
+    /// Bytes of slots in use, or used before.
+    pub(super) fn touched_bytes(&self) -> usize {
+        self.slots.len() * size_of::<Place<K, D>>() + self.free.len() * size_of::<Slot>()
     }
 
     /// Bytes that the slab has allocated.

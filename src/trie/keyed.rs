@@ -141,6 +141,9 @@ pub trait KeyIndex<K: Copy>: Sized + Debug {
     /// Bytes reserved.
     fn reserved_bytes(&self) -> usize;
 
+    /// Bytes that have come into use of those reserved.
+    fn touched_bytes(&self) -> usize;
+
     /// Whether all invariants hold.
     ///
     /// # Errors
@@ -193,6 +196,9 @@ impl<K: Key> KeyIndex<K> for LcIndex<K> {
     }
     fn reserved_bytes(&self) -> usize {
         self.reserved_bytes()
+    }
+    fn touched_bytes(&self) -> usize {
+        self.touched_bytes()
     }
     fn check(&self) -> Result<(), &'static str> {
         self.check()
@@ -355,6 +361,9 @@ impl KeyIndex<Tuple> for DualIndex {
 
     fn reserved_bytes(&self) -> usize {
         self.v4.reserved_bytes() + self.v6.reserved_bytes()
+    }
+    fn touched_bytes(&self) -> usize {
+        self.v4.touched_bytes() + self.v6.touched_bytes()
     }
 
     fn check(&self) -> Result<(), &'static str> {

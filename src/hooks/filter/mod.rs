@@ -58,7 +58,7 @@ use crate::packet::Packet;
 use crate::verdict::{By, Verdict};
 use program::Programs;
 use rule::has_transport;
-use ruleset::{RuleSlot, Ruleset};
+use ruleset::{Held, RuleSlot, Ruleset};
 
 /// What happens to packets that no rule decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -200,14 +200,15 @@ impl Filter {
 
     /// A rule's counter.
     pub fn counter(&self, id: RuleId) -> Option<Counter> {
-        self.rules.get(id).map(|held| held.counter)
+        self.rules.counter(id)
     }
 
     /// All rules in order, each with its id and counter.
     pub fn rules(&self) -> impl DoubleEndedIterator<Item = (RuleId, &Rule, Counter)> {
+        let counter = |id| self.rules.counter(id).unwrap_or_default();
         self.rules
             .iter()
-            .map(|held| (held.id, &held.rule, held.counter))
+            .map(move |held| (held.id, &held.rule, counter(held.id)))
     }
 
     /// How many rules there are.
@@ -261,28 +262,30 @@ impl Filter {
         context: &mut Context,
     ) -> Option<Verdict> {
         for slot in slots {
-            let Some(held) = rules.at_mut(slot) else {
+            let Some(live) = rules.live(slot) else {
                 continue;
             };
-            let rule = &held.rule;
-            if !rule.conditions.is_none() && !rule.conditions.hold(packet, context) {
+            let holds = |held: &Held| held.rule.conditions.hold(packet, context);
+            if live.tests && !rules.at(slot).is_some_and(holds) {
                 continue;
             }
-            held.counter.count(packet.length());
-            context.log |= rule.log;
-            context.mark = rule.set_mark.unwrap_or(context.mark);
-            if rule.action == Action::Continue {
+            let Some(live) = rules.live_mut(slot) else {
                 continue;
-            }
-            context.by = By {
-                hook: name,
-                rule: Some(held.id.0),
             };
-            return match rule.action {
+            live.counter.count(packet.length());
+            context.log |= live.log;
+            context.mark = live.set_mark.unwrap_or(context.mark);
+            let verdict = match live.action {
+                Action::Continue => continue,
+                Action::Accept => None,
                 Action::Drop => Some(Verdict::Drop),
                 Action::Reject(answer) => Some(Verdict::Reject(answer)),
-                _ => None,
             };
+            context.by = By {
+                hook: name,
+                rule: Some(live.id.0),
+            };
+            return verdict;
         }
         context.by = By {
             hook: name,
@@ -311,8 +314,8 @@ impl Hook for Filter {
         let Some(program) = self.programs.get(*step) else {
             return f.write_str("no program");
         };
-        for slot in &program.rules {
-            if let Some(held) = self.rules.at(*slot) {
+        for slot in program.rules() {
+            if let Some(held) = self.rules.at(slot) {
                 write!(f, "[rule {}: {}] ", held.id, held.rule)?;
             }
         }
@@ -371,7 +374,7 @@ impl<P: Packet> Judge<P> for Filter {
         packet: &mut P,
         context: &mut Context,
     ) -> Option<Verdict> {
-        let slots = self.programs.get(*step)?.rules.iter().copied();
+        let slots = self.programs.get(*step)?.rules();
         Self::walk(
             self.name,
             self.policy,

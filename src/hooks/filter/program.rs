@@ -17,12 +17,21 @@ pub struct ProgramId(pub(super) u32);
 pub(super) struct Program {
     /// The rules by id, which are never reused: what makes two programs the same.
     ids: Box<[RuleId]>,
-    /// The same rules by slot, for running.
-    pub(super) rules: Box<[RuleSlot]>,
+    /// The same rules by slot, for running. The first is kept in place: most programs have no other.
+    first: Option<RuleSlot>,
+    more: Box<[RuleSlot]>,
     /// Whether no packet gets past: every verdict that can be reached is a denial.
     pub(super) denies_all: bool,
     /// Entries that keep it.
     users: u32,
+}
+
+impl Program {
+    /// The rules by slot, in order.
+    #[inline]
+    pub(super) fn rules(&self) -> impl Iterator<Item = RuleSlot> {
+        self.first.into_iter().chain(self.more.iter().copied())
+    }
 }
 
 /// All programs in use.
@@ -62,10 +71,12 @@ impl Programs {
         if self.by_rules.len() >= self.capacity {
             return None;
         }
-        let slots = rules.iter().map(|(_, slot)| *slot).collect();
+        let mut slots = rules.iter().map(|(_, slot)| *slot);
+        let (first, more) = (slots.next(), slots.collect());
         let program = Some(Program {
             ids: key.0.clone(),
-            rules: slots,
+            first,
+            more,
             denies_all,
             users: 1,
         });

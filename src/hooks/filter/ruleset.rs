@@ -4,12 +4,12 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::rule::Rule;
+use super::rule::{Action, Rule};
 use crate::interest::{InterestId, InterestIndex, Scratch};
 use crate::key::Fields;
 
 /// A rule's name for as long as it lives; never given to another rule of the same filter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RuleId(pub u32);
 
 impl fmt::Display for RuleId {
@@ -74,9 +74,35 @@ impl Counter {
 pub(super) struct Held {
     pub(super) id: RuleId,
     pub(super) rule: Rule,
-    pub(super) counter: Counter,
     interest: InterestId,
     position: Position,
+}
+
+/// What running a rule reads and writes, apart from the rule so that it stays within a line of the machine's cache.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Live {
+    pub(super) counter: Counter,
+    pub(super) id: RuleId,
+    pub(super) set_mark: Option<u32>,
+    pub(super) action: Action,
+    pub(super) log: bool,
+    /// Whether there are conditions to test, for which the rule itself must be read.
+    pub(super) tests: bool,
+}
+
+const _: () = assert!(size_of::<Live>() <= 40);
+
+impl Live {
+    fn of(id: RuleId, rule: &Rule) -> Self {
+        Self {
+            counter: Counter::default(),
+            id,
+            set_mark: rule.set_mark,
+            action: rule.action,
+            log: rule.log,
+            tests: !rule.conditions.is_none(),
+        }
+    }
 }
 
 /// The order of rules as a number: spaced out, so that a rule goes between two others without moving any.
@@ -92,6 +118,8 @@ pub(super) type RuleSlot = u32;
 pub(super) struct Ruleset {
     index: InterestIndex<RuleSlot>,
     slots: Vec<Option<Held>>,
+    /// By slot; what stands in a free slot means nothing.
+    live: Vec<Live>,
     free: Vec<RuleSlot>,
     by_id: BTreeMap<RuleId, RuleSlot>,
     by_position: BTreeMap<Position, RuleSlot>,
@@ -109,6 +137,7 @@ impl Ruleset {
         Self {
             index: InterestIndex::new(capacity, seed),
             slots: Vec::new(),
+            live: Vec::new(),
             free: Vec::new(),
             by_id: BTreeMap::new(),
             by_position: BTreeMap::new(),
@@ -135,8 +164,17 @@ impl Ruleset {
     }
 
     #[inline]
-    pub(super) fn at_mut(&mut self, slot: RuleSlot) -> Option<&mut Held> {
-        self.slots.get_mut(slot as usize)?.as_mut()
+    pub(super) fn live(&self, slot: RuleSlot) -> Option<&Live> {
+        self.live.get(slot as usize)
+    }
+
+    #[inline]
+    pub(super) fn live_mut(&mut self, slot: RuleSlot) -> Option<&mut Live> {
+        self.live.get_mut(slot as usize)
+    }
+
+    pub(super) fn counter(&self, id: RuleId) -> Option<Counter> {
+        Some(self.live.get(*self.by_id.get(&id)? as usize)?.counter)
     }
 
     /// In order.
@@ -169,17 +207,19 @@ impl Ruleset {
         let inserted = self.index.insert(rule.pattern, priority(position), slot);
         let interest = inserted.map_err(|_| EditError::Full)?;
         self.next_id += 1;
+        let live = Live::of(id, &rule);
         let held = Some(Held {
             id,
             rule,
-            counter: Counter::default(),
             interest,
             position,
         });
         if self.free.pop().is_some() {
             self.slots[slot as usize] = held;
+            self.live[slot as usize] = live;
         } else {
             self.slots.push(held);
+            self.live.push(live);
         }
         self.by_id.insert(id, slot);
         self.by_position.insert(position, slot);

@@ -433,6 +433,9 @@ impl<F: Fn(&str) -> Option<Interface>> Parser<'_, F> {
                 mask: TcpFlags(0xff),
                 value,
             }
+        } else if value == TcpFlags::NONE {
+            self.next -= 1;
+            return Err(self.expected("a flag, for no packet has any of none"));
         } else {
             FlagTest::Any(value)
         };
@@ -578,6 +581,9 @@ fn masked(word: &str) -> Option<Masked> {
 }
 
 fn flags_of(word: &str) -> Option<TcpFlags> {
+    if word == "none" {
+        return Some(TcpFlags::NONE);
+    }
     word.split([',', '|'])
         .try_fold(TcpFlags::NONE, |set, word| {
             TcpFlags::NAMES
