@@ -6,8 +6,9 @@
 use gufc::key::{Endpoint, FlowKey, Protocol, SevenTuple, Tuple, Zone};
 use gufc::packet::{Defect, Fragment, Interface, Packet, Rewrite, SegmentOptions, Seq, TcpFlags};
 use gufc::testing::frame::{CHOICES, frame as check};
+use gufc::verdict::Answer;
 use gufc::wire::build::{Datagram, Tcp, Transport, ethernet};
-use gufc::wire::{Arrival, Checksums, Frame, Link, checksum};
+use gufc::wire::{ANSWER_MAX, Arrival, Checksums, Frame, Link, Notice, Unanswered, checksum};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr};
@@ -992,4 +993,494 @@ fn families_and_links() {
     assert_eq!(parse(Link::Ip, &wrong), Err(Defect::Ipv4HeaderLength));
     wrong[0] = 0x54;
     assert_eq!(parse(Link::Ip, &wrong), Err(Defect::NotIp));
+}
+
+/// A packet of 10.0.0.1 and 10.0.0.2, or of 2001:db8::1 and ::2.
+fn between_two(v6: bool, transport: impl Into<Transport>) -> Datagram {
+    let (source, destination): (IpAddr, IpAddr) = if v6 {
+        (
+            "2001:db8::1".parse().unwrap(),
+            "2001:db8::2".parse().unwrap(),
+        )
+    } else {
+        ([10, 0, 0, 1].into(), [10, 0, 0, 2].into())
+    };
+    Datagram::new(source, destination, transport)
+}
+
+/// Worked by hand: UDP's computed zero is sent as all ones, and its "no checksum" stays.
+#[test]
+fn udp_zero() {
+    let plain = between_two(false, Transport::udp(1000, 53)).with_payload(&[0x2b, 0xd2]);
+    let to = "udp 192.0.2.1:2000 > 10.0.0.2:53".parse().unwrap();
+    let mut bytes = plain.emit().unwrap();
+    assert_eq!(bytes[26..28], [0xbb, 0xe8]);
+    let mut frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+    frame.rewrite(&Rewrite::between(&frame.key(), &to));
+    assert_eq!(frame.transport()[6..8], [0xff, 0xff]);
+    let zero = between_two(false, Transport::udp(1000, 53)).with_payload(&[0xe7, 0xba]);
+    assert_eq!(zero.emit().unwrap()[26..28], [0xff, 0xff]);
+
+    let mut bytes = plain.emit().unwrap();
+    bytes[26..28].copy_from_slice(&[0, 0]);
+    let mut frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+    frame.rewrite(&Rewrite::between(&frame.key(), &to));
+    assert_eq!(frame.transport()[6..8], [0, 0]);
+}
+
+/// The checksum of a source-routed packet has the last hop's address in it: rewriting the header's destination must not
+/// change it, rewriting the source must. What arrives at the last hop is intact.
+#[test]
+fn source_routes() {
+    let last6: IpAddr = "2001:db8:f::f".parse().unwrap();
+    let last4: IpAddr = [203, 0, 113, 77].into();
+    for transport in [
+        Transport::udp(5, 6),
+        Tcp::new(5, 6).into(),
+        Transport::query(128, 5, 6),
+    ] {
+        let mut at_last = between_two(true, transport.clone()).with_payload(b"abc");
+        at_last.destination = last6;
+        let mut segments = vec![0, 1, 0, 0, 0, 0];
+        segments.extend([0; 16]);
+        at_last.extensions = vec![(43, segments)];
+        let mut bytes = at_last.emit().unwrap();
+        bytes[38] = 0x77; // the header names a hop instead
+        let mut frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+        assert!(frame.is_intact(), "not ours to say");
+        let key = frame.key();
+        let other = |text: &str, end: Endpoint| Endpoint::new(text.parse().unwrap(), end.port);
+        let to = key
+            .with(
+                other("2001:db8:a::a", key.source()),
+                other("2001:db8:b::b", key.destination()),
+            )
+            .unwrap();
+        frame.rewrite(&Rewrite::between(&key, &to));
+        at_last.source = to.source().address;
+        let expected = at_last.emit().unwrap();
+        assert_eq!(
+            frame.transport(),
+            &expected[expected.len() - frame.transport().len()..]
+        );
+    }
+    for route in [131, 137] {
+        let mut at_last = between_two(false, Transport::udp(5, 6)).with_payload(b"abc");
+        at_last.destination = last4;
+        at_last.options = vec![1, route, 7, 4, 1, 2, 3, 4];
+        let mut bytes = at_last.emit().unwrap();
+        bytes[16..20].copy_from_slice(&[10, 9, 8, 7]);
+        mend(&mut bytes);
+        for pointer in [4, 8] {
+            bytes[23] = pointer;
+            mend(&mut bytes);
+            let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+            assert_eq!(
+                frame.is_intact(),
+                pointer == 4,
+                "a used-up route is as none"
+            );
+        }
+        bytes[23] = 4;
+        mend(&mut bytes);
+        let mut frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+        let to = "udp 192.0.2.9:5 > 192.0.2.10:6".parse().unwrap();
+        frame.rewrite(&Rewrite::between(&frame.key(), &to));
+        at_last.source = [192, 0, 2, 9].into();
+        let expected = at_last.emit().unwrap();
+        assert_eq!(frame.transport(), &expected[28..]);
+    }
+}
+
+/// SCTP: "no checksum" stays, and so does one that cannot follow since it covers other fragments too.
+#[test]
+fn sctp_checksums_that_stay() {
+    let sctp = Transport::Sctp {
+        source: 5,
+        destination: 6,
+        tag: 7,
+    };
+    let datagram = between_two(false, sctp).with_payload(&[3; 64]);
+    let mut whole = datagram.emit().unwrap();
+    whole[28..32].copy_from_slice(&[0; 4]);
+    let mut first = datagram.fragments(60).unwrap().swap_remove(0);
+    for bytes in [&mut whole, &mut first] {
+        let before = bytes[28..32].to_vec();
+        let mut frame: Frame = Frame::ip(bytes, &Arrival::default()).unwrap();
+        let to = "sctp 10.0.0.1:50 > 10.0.0.2:6".parse().unwrap();
+        frame.rewrite(&Rewrite::between(&frame.key(), &to));
+        assert_eq!(frame.key(), to);
+        assert_eq!(frame.transport()[8..12], before);
+    }
+}
+
+/// What is not a SYN keeps its segment size option.
+#[test]
+fn mss_only_in_a_syn() {
+    let mut tcp = Tcp::new(1, 2);
+    tcp.options.mss = Some(1460);
+    tcp.flags = TcpFlags::ACK;
+    let mut bytes = between_two(false, tcp).emit().unwrap();
+    let mut frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+    assert!(!frame.clamp_mss(1000));
+    assert_eq!(frame.segment().unwrap().options.mss, Some(1460));
+}
+
+/// Quotations that cannot be named, or whose checksum cannot follow.
+#[test]
+fn odd_quotations() {
+    // A TCP header that ends behind its checksum, and before its end: the checksum is left alone.
+    let sent = between_two(false, Tcp::new(5, 6)).emit().unwrap();
+    let mut bytes = between_two(false, Transport::error(3, 1))
+        .with_payload(&sent[..38])
+        .emit()
+        .unwrap();
+    let mut frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+    let quoted = frame.quoted().unwrap();
+    let to = "tcp 192.0.2.1:9 > 10.0.0.2:6".parse().unwrap();
+    assert!(frame.rewrite_quoted(&Rewrite::between(&quoted, &to)));
+    assert!(frame.is_intact());
+    assert_eq!(frame.transport()[8 + 36..], sent[36..38]);
+    // An extension chain that is malformed, a later fragment, the other family.
+    let mut chain = between_two(true, Transport::udp(5, 6));
+    chain.extensions = vec![(60, vec![]), (0, vec![])];
+    let mut quotes = vec![(true, chain.emit().unwrap())];
+    let mut later = between_two(true, Transport::udp(5, 6));
+    later.extensions = vec![(44, vec![0, 8, 0, 0, 0, 1])];
+    quotes.push((true, later.emit().unwrap()));
+    quotes.push((true, sent.clone()));
+    let mut later = sent.clone();
+    later[7] = 1;
+    quotes.push((false, later));
+    for (v6, quoted) in quotes {
+        let mut bytes = between_two(v6, Transport::error(3, 0))
+            .with_payload(&quoted)
+            .emit()
+            .unwrap();
+        let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+        assert_eq!(frame.quoted(), None);
+    }
+    // Messages that are no errors quote nothing, whatever they hold; nor do ICMP's types in ICMPv6's packets.
+    for (v6, kind) in [(false, 8), (false, 6), (true, 128), (true, 137)] {
+        let mut bytes = between_two(v6, Transport::error(kind, 0))
+            .with_payload(&sent)
+            .emit()
+            .unwrap();
+        let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+        assert_eq!(frame.quoted(), None, "{kind}");
+    }
+    let mut strange = between_two(true, Transport::Other(Protocol::ICMP));
+    strange.payload = [&[3, 1, 0, 0, 0, 0, 0, 0][..], &sent].concat();
+    let mut bytes = strange.emit().unwrap();
+    let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+    assert_eq!(frame.quoted(), None);
+}
+
+/// The quoted packet's locality: its sender is whom the error goes to.
+#[test]
+fn quoted_locality() {
+    let sent = between_two(false, Transport::udp(5, 6)).emit().unwrap();
+    let mut error = between_two(false, Transport::error(3, 3)).with_payload(&sent);
+    std::mem::swap(&mut error.source, &mut error.destination);
+    let mut bytes = error.emit().unwrap();
+    let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+    let ours = |last: u8| move |address: IpAddr| address == IpAddr::from([10, 0, 0, last]);
+    let frame = frame.locate(ours(1));
+    let quoted = frame.quoted().unwrap().to_string();
+    assert_eq!(quoted, "udp 10.0.0.1:5 > 10.0.0.2:6 local source");
+    let frame = frame.locate(ours(2));
+    let quoted = frame.quoted().unwrap().to_string();
+    assert_eq!(quoted, "udp 10.0.0.1:5 > 10.0.0.2:6 local destination");
+}
+
+/// A fragment header's offset that reaches too far, and an extension header that reaches into the link's padding.
+#[test]
+fn ipv6_ranges() {
+    let mut datagram = between_two(true, Transport::Other(Protocol::UDP)).with_payload(&[0; 16]);
+    for (offset, defect) in [
+        (0xfff8u16, Some(Defect::FragmentRange)),
+        (0xfff0, Some(Defect::FragmentRange)),
+        (0xffe8, None),
+    ] {
+        let [o0, o1] = offset.to_be_bytes();
+        datagram.extensions = vec![(44, vec![o0, o1, 0, 0, 0, 1])];
+        let mut bytes = datagram.emit().unwrap();
+        let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+        assert_eq!(frame.defect(), defect, "{offset:#x}");
+    }
+    let mut datagram = between_two(true, Transport::Other(Protocol(60)));
+    datagram.payload = vec![6, 1, 0, 0, 0, 0, 0, 0];
+    let mut bytes = datagram.emit().unwrap();
+    bytes.resize(bytes.len() + 40, 0);
+    let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+    assert_eq!(frame.defect(), Some(Defect::Ipv6Extension));
+}
+
+/// Checksums that are not ours to judge, those that are missing and must not be, and UDP's two readings of its length.
+#[test]
+fn what_intact_means() {
+    let datagram = between_two(false, Tcp::new(1, 2)).with_payload(b"payload");
+    let mut bytes = datagram.emit().unwrap();
+    bytes[36] ^= 1;
+    for (arrival, intact) in [
+        (Arrival::default(), false),
+        (Arrival::default().with_checksums(Checksums::Partial), true),
+        (
+            Arrival::default().with_checksums(Checksums::Offloaded),
+            true,
+        ),
+    ] {
+        let frame: Frame = Frame::ip(&mut bytes, &arrival).unwrap();
+        assert_eq!(frame.is_intact(), intact);
+    }
+    let short = bytes.len() - 1;
+    let cut = Arrival::default().cut_short();
+    let frame: Frame = Frame::ip(&mut bytes[..short], &cut).unwrap();
+    assert!(frame.is_intact(), "not all of it is here");
+    assert_eq!(
+        (frame.transport().len(), frame.transport_length()),
+        (26, 27)
+    );
+    assert_eq!(
+        frame.segment().unwrap().payload,
+        7,
+        "by the header, not by the bytes"
+    );
+
+    let lite = Transport::UdpLite {
+        source: 1,
+        destination: 2,
+        coverage: 0,
+    };
+    let mut bytes = between_two(false, lite).emit().unwrap();
+    bytes[26..28].copy_from_slice(&[0, 0]);
+    let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+    assert!(!frame.is_intact());
+
+    // Eight bytes more than UDP says, which do not sum to zero.
+    let mut datagram = between_two(true, Transport::udp(1, 2)).with_payload(b"abcd");
+    let proper = datagram.emit().unwrap();
+    datagram.payload.extend(*b"surplus!");
+    let mut whole = datagram.emit().unwrap();
+    whole[44..46].copy_from_slice(&[0, 12]);
+    let sum = checksum::add(0xffff - 20, 12);
+    let fixed = checksum::update(
+        u16::from_be_bytes([whole[46], whole[47]]),
+        checksum::add(sum, 0),
+    );
+    whole[46..48].copy_from_slice(&fixed.to_be_bytes());
+    let mut surplus = whole.clone();
+    surplus[46..48].copy_from_slice(&proper[46..48]);
+    let mut wrong = whole.clone();
+    wrong[46] ^= 1;
+    for (mut bytes, intact) in [(whole, true), (surplus, true), (wrong, false)] {
+        let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+        assert_eq!((frame.defect(), frame.is_intact()), (None, intact));
+    }
+}
+
+/// What a packet gets for an answer.
+fn answer(bytes: &[u8], link: Link, notice: Notice) -> Result<Vec<u8>, Unanswered> {
+    let mut bytes = bytes.to_vec();
+    let frame: Frame = Frame::parse(link, &mut bytes, &Arrival::default()).unwrap();
+    let from: IpAddr = match frame.key().source().address {
+        IpAddr::V4(_) => [192, 0, 2, 1].into(),
+        IpAddr::V6(_) => "2001:db8:ff::1".parse().unwrap(),
+    };
+    let mut out = [0; ANSWER_MAX];
+    let length = frame.answer(notice, from, &mut out)?;
+    Ok(out[..length].to_vec())
+}
+
+/// Resets continue the numbers of what they answer (RFC 9293 section 3.10.7.1).
+#[test]
+fn resets() {
+    let reset = Notice::Rejected(Answer::TcpReset);
+    let none = TcpFlags::NONE;
+    let (syn, ack, fin, rst) = (TcpFlags::SYN, TcpFlags::ACK, TcpFlags::FIN, TcpFlags::RST);
+    let rows = [
+        // flags, payload | seq, ack, flags of the reset
+        (syn, 0, Ok((0, 1001, rst.union(ack)))),
+        (syn.union(fin), 5, Ok((0, 1007, rst.union(ack)))),
+        (none, 5, Ok((0, 1005, rst.union(ack)))),
+        (ack, 5, Ok((2000, 0, rst))),
+        (syn.union(ack), 0, Ok((2000, 0, rst))),
+        (rst, 0, Err(Unanswered::Reset)),
+        (rst.union(ack), 0, Err(Unanswered::Reset)),
+    ];
+    for v6 in [false, true] {
+        for (flags, payload, expected) in rows {
+            let (seq, ack) = (Seq(1000), Seq(2000));
+            let tcp = Tcp {
+                seq,
+                ack,
+                flags,
+                ..Tcp::new(40000, 80)
+            };
+            let bytes = between_two(v6, tcp)
+                .with_payload(&vec![1; payload])
+                .emit()
+                .unwrap();
+            let found = answer(&bytes, Link::Ip, reset).map(|mut bytes| {
+                let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+                let segment = frame.segment().unwrap();
+                assert!(frame.is_intact());
+                assert_eq!(
+                    (frame.key().source().port, frame.key().destination().port),
+                    (80, 40000)
+                );
+                (segment.seq.0, segment.ack.0, segment.flags)
+            });
+            assert_eq!(found, expected);
+        }
+    }
+    let udp = between_two(false, Transport::udp(1, 2)).emit().unwrap();
+    assert_eq!(answer(&udp, Link::Ip, reset), Err(Unanswered::NotTcp));
+}
+
+/// Errors have the right type, quote as much as they may, and are not sent where that is forbidden.
+#[test]
+fn errors() {
+    let prohibited = Notice::Rejected(Answer::AdminProhibited);
+    let too_big = Notice::TooBig { mtu: 1400 };
+    for (v6, notice, head, limit) in [
+        (false, prohibited, [3, 13, 0, 0, 0, 0], 576),
+        (false, Notice::HopLimitExceeded, [11, 0, 0, 0, 0, 0], 576),
+        (false, too_big, [3, 4, 0, 0, 0x05, 0x78], 576),
+        (true, prohibited, [1, 1, 0, 0, 0, 0], 1280),
+        (true, Notice::HopLimitExceeded, [3, 0, 0, 0, 0, 0], 1280),
+        (true, too_big, [2, 0, 0, 0, 0x05, 0x78], 1280),
+    ] {
+        for payload in [0, 100, 1400] {
+            let bytes = between_two(v6, Transport::udp(1, 2))
+                .with_payload(&vec![1; payload])
+                .emit()
+                .unwrap();
+            let mut error = answer(&bytes, Link::Ip, notice).unwrap();
+            let header = if v6 { 40 } else { 20 };
+            assert_eq!(error.len(), limit.min(header + 8 + bytes.len()));
+            assert_eq!(error[header + 8..], bytes[..error.len() - header - 8]);
+            let [kind, code, rest @ ..] = head;
+            assert_eq!(error[header..header + 2], [kind, code]);
+            assert_eq!(error[header + 4..header + 8], rest);
+            let frame: Frame = Frame::ip(&mut error, &Arrival::default()).unwrap();
+            assert!(frame.is_intact());
+            assert_eq!(
+                frame.key().destination().address,
+                between_two(v6, Tcp::new(1, 2)).source
+            );
+        }
+    }
+    let group = |v6: bool| {
+        let mut datagram = between_two(v6, Transport::udp(1, 2));
+        datagram.destination = if v6 {
+            "ff02::1".parse().unwrap()
+        } else {
+            [224, 0, 0, 1].into()
+        };
+        datagram.emit().unwrap()
+    };
+    let from = |address: IpAddr| {
+        let mut datagram = between_two(address.is_ipv6(), Transport::udp(1, 2));
+        datagram.source = address;
+        datagram.emit().unwrap()
+    };
+    let plain = between_two(false, Transport::udp(1, 2)).with_payload(&[7; 64]);
+    let on_link = |first| ethernet([first; 6], [4; 6], &[], &plain.emit().unwrap());
+    let mut later = plain.fragments(60).unwrap().swap_remove(1);
+    let mut corrupt = plain.emit().unwrap();
+    corrupt[40] ^= 1;
+    let error = |v6, kind| between_two(v6, Transport::error(kind, 0)).emit().unwrap();
+    for (bytes, link, notice, expected) in [
+        (group(false), Link::Ip, prohibited, Some(Unanswered::Group)),
+        (group(true), Link::Ip, prohibited, Some(Unanswered::Group)),
+        (group(false), Link::Ip, too_big, Some(Unanswered::Group)),
+        (group(true), Link::Ip, too_big, None),
+        (on_link(2), Link::Ethernet, prohibited, None),
+        (
+            on_link(0xff),
+            Link::Ethernet,
+            prohibited,
+            Some(Unanswered::Group),
+        ),
+        (
+            from([0; 4].into()),
+            Link::Ip,
+            prohibited,
+            Some(Unanswered::Source),
+        ),
+        (
+            from([255; 4].into()),
+            Link::Ip,
+            prohibited,
+            Some(Unanswered::Source),
+        ),
+        (
+            from("::".parse().unwrap()),
+            Link::Ip,
+            prohibited,
+            Some(Unanswered::Source),
+        ),
+        (
+            std::mem::take(&mut later),
+            Link::Ip,
+            prohibited,
+            Some(Unanswered::Fragment),
+        ),
+        (corrupt, Link::Ip, prohibited, Some(Unanswered::Corrupt)),
+        (
+            error(false, 3),
+            Link::Ip,
+            prohibited,
+            Some(Unanswered::Error),
+        ),
+        (error(false, 8), Link::Ip, prohibited, None),
+        (
+            error(false, 40),
+            Link::Ip,
+            prohibited,
+            Some(Unanswered::Error),
+        ),
+        (
+            error(true, 1),
+            Link::Ip,
+            prohibited,
+            Some(Unanswered::Error),
+        ),
+        (error(true, 128), Link::Ip, prohibited, None),
+        (
+            error(true, 137),
+            Link::Ip,
+            prohibited,
+            Some(Unanswered::Error),
+        ),
+    ] {
+        assert_eq!(answer(&bytes, link, notice).err(), expected, "{bytes:02x?}");
+    }
+    // The other family's address, and a buffer that is too short.
+    let mut bytes = plain.emit().unwrap();
+    let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+    let mut out = [0; 60];
+    let wrong = frame.answer(prohibited, "::1".parse().unwrap(), &mut out);
+    assert_eq!(wrong, Err(Unanswered::Family));
+    let right = [192, 0, 2, 1].into();
+    assert_eq!(frame.answer(prohibited, right, &mut out), Ok(60));
+    assert_eq!(
+        frame.answer(prohibited, right, &mut out[..55]),
+        Err(Unanswered::Room)
+    );
+    assert_eq!(frame.answer(prohibited, right, &mut out[..56]), Ok(56));
+}
+
+/// The tag type of old switches, and who the link header is for.
+#[test]
+fn links_say_more() {
+    let packet = between_two(false, Transport::udp(1, 2)).emit().unwrap();
+    for kind in [[0x81, 0x00], [0x88, 0xa8], [0x91, 0x00]] {
+        let mut bytes = ethernet([3; 6], [4; 6], &[0xfff], &packet);
+        bytes[12..14].copy_from_slice(&kind);
+        let frame: Frame = Frame::ethernet(&mut bytes, &Arrival::default()).unwrap();
+        assert_eq!((frame.vlan(), frame.is_link_group()), (&[0xfff][..], true));
+        assert_eq!(frame.link_length(), 18);
+    }
 }

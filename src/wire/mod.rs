@@ -167,7 +167,7 @@ impl<'a, K: FrameKey> Frame<'a, K> {
         if !ipv4::is_intact(packet, &header.layout) {
             return Err(Defect::Ipv4Checksum);
         }
-        let transport = read_transport(packet, &header.layout, arrival);
+        let transport = read_transport(packet, &header.layout);
         let tuple = SevenTuple::new(
             header.source,
             header.destination,
@@ -195,7 +195,7 @@ impl<'a, K: FrameKey> Frame<'a, K> {
         let header = ipv6::read(packet)?;
         let packet =
             trim(packet, header.layout.length, arrival.cut).ok_or(Defect::Ipv6PayloadLength)?;
-        let transport = read_transport(packet, &header.layout, arrival);
+        let transport = read_transport(packet, &header.layout);
         let tuple = SevenTuple::new(
             header.source,
             header.destination,
@@ -364,9 +364,9 @@ fn trim(packet: &mut [u8], length: u32, cut: bool) -> Option<&mut [u8]> {
     packet.get_mut(..length as usize)
 }
 
-fn read_transport(packet: &[u8], layout: &Layout, arrival: &Arrival) -> transport::Transport {
+fn read_transport(packet: &[u8], layout: &Layout) -> transport::Transport {
     let bytes = packet.get(usize::from(layout.transport)..).unwrap_or(&[]);
-    transport::read(bytes, layout, arrival.cut)
+    transport::read(bytes, layout)
 }
 
 /// The key with other locality bits.

@@ -107,5 +107,5 @@ fn ends(bytes: &[u8], layout: &Layout) -> Option<Transport> {
         _ => 0,
     };
     transport.get(..needed)?;
-    Some(transport::read(transport, layout, true))
+    Some(transport::read(transport, layout))
 }

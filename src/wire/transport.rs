@@ -49,10 +49,10 @@ impl Transport {
     }
 }
 
-/// Reads the transport header that `layout` describes; `bytes` begin with it. `cut` says that bytes may be missing at the end.
+/// Reads the transport header that `layout` describes; `bytes` begin with it, and may end early.
 ///
 /// A defective header still gives its ports where the four bytes are there. Cost: O(1).
-pub(super) fn read(bytes: &[u8], layout: &Layout, cut: bool) -> Transport {
+pub(super) fn read(bytes: &[u8], layout: &Layout) -> Transport {
     if layout.fragment == Fragment::Later {
         return Transport::default();
     }
@@ -62,7 +62,7 @@ pub(super) fn read(bytes: &[u8], layout: &Layout, cut: bool) -> Transport {
         Protocol::UDP_LITE => udp(bytes, layout, true),
         Protocol::ICMP | Protocol::ICMPV6 => icmp(bytes, layout.protocol),
         Protocol::SCTP => sctp(bytes),
-        Protocol::GRE => gre(bytes, layout, cut),
+        Protocol::GRE => gre(bytes, layout),
         _ => Transport::default(),
     }
 }
@@ -127,12 +127,12 @@ fn sctp(bytes: &[u8]) -> Transport {
 }
 
 /// GRE (RFC 2784, RFC 2890) and its version 1 (RFC 2637): the header has to be there as its flags say.
-fn gre(bytes: &[u8], layout: &Layout, cut: bool) -> Transport {
+fn gre(bytes: &[u8], layout: &Layout) -> Transport {
     let Some([flags, version]) = bytes_at::<2>(bytes, 0) else {
         return Transport::defective(Defect::GreTruncated);
     };
     let size = gre_header(flags, version);
-    if size > layout.transport_length() || size as usize > bytes.len() && !cut {
+    if size > layout.transport_length() {
         return Transport::defective(Defect::GreTruncated);
     }
     Transport::default()
