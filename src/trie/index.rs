@@ -280,30 +280,48 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
     }
 
     /// At most [`STAGE`] lookups side by side.
+    ///
+    /// No stage has a branch that depends on what was loaded: a mispredicted one would wait for its cache miss and then throw
+    /// away the misses behind it. What the stages cannot settle is left to a last, rare one.
     #[inline]
     fn find_group(&self, headers: &[u64], keys: &[K], ids: &mut [Option<u32>]) {
-        // Where each lookup goes on: its candidate cell, or one of these two.
-        const MISS: u32 = u32::MAX;
-        const SLOW: u32 = u32::MAX - 1;
-        let mut candidates = [MISS; STAGE];
-        for (candidate, &header) in candidates.iter_mut().zip(headers) {
+        // The candidate cell of each lookup; any cell where there is none.
+        let mut candidates = [0u32; STAGE];
+        // A bit for each lookup that has a candidate, or a node to go through.
+        let (mut some, mut more) = (0u32, 0u32);
+        let slots = headers.iter().take(keys.len()).enumerate();
+        for ((place, &header), candidate) in slots.zip(&mut candidates) {
             let slot = self
                 .root
                 .get(self.root_index(header))
                 .copied()
                 .unwrap_or(Slot::EMPTY);
             let matches = slot.matches(tag(header));
-            let hit = slot.base().wrapping_add(matches.trailing_zeros() / 8);
-            let none = if slot.is_node() { SLOW } else { MISS };
-            *candidate = if matches != 0 { hit } else { none };
+            *candidate = slot.base().wrapping_add(matches.trailing_zeros() / 8 & 7);
+            some |= u32::from(matches != 0) << place;
+            more |= u32::from(slot.is_node()) << place;
         }
-        let lookups = candidates.iter().zip(headers).zip(keys);
-        for (((&candidate, &header), key), id) in lookups.zip(ids) {
-            *id = match self.cells.get(candidate as usize) {
-                Some(cell) if cell.key == *key => Some(cell.id),
-                None if candidate == MISS => None,
-                _ => self.find_slow(header, key),
+        let mut right = 0u32;
+        let lookups = candidates.iter().zip(keys).zip(ids.iter_mut()).enumerate();
+        for (place, ((&candidate, key), id)) in lookups {
+            let Some(cell) = self.cells.get(candidate as usize) else {
+                // A node's children, or nothing at all: no cell to compare.
+                *id = None;
+                continue;
             };
+            let is_right = cell.key == *key && some >> place & 1 == 1;
+            *id = is_right.then_some(cell.id);
+            right |= u32::from(is_right) << place;
+        }
+        let mut left = (some | more) & !right;
+        while left != 0 {
+            let place = left.trailing_zeros() as usize;
+            left &= left - 1;
+            if let (Some(&header), Some(key), Some(id)) =
+                (headers.get(place), keys.get(place), ids.get_mut(place))
+            {
+                *id = self.find_slow(header, key);
+            }
         }
     }
 
@@ -383,11 +401,11 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
     #[inline]
     pub(super) fn root_index(&self, header: u64) -> usize {
         let index = header as usize & self.mask;
-        if index < self.root.len() {
-            index
-        } else {
-            index & self.mask >> 1
-        }
+        // All ones where the slot of the longer index is not there yet. Written as arithmetic because which of both it is
+        // cannot be predicted, and a compiler given an `if` here has been seen to branch.
+        let missing = (self.root.len().wrapping_sub(1).wrapping_sub(index) as isize
+            >> (isize::BITS - 1)) as usize;
+        index & !(missing & !(self.mask >> 1))
     }
 
     #[inline]
