@@ -2,10 +2,15 @@
 //!
 //! Apart from its parts so that the public type and its promises are read in one place.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::key::{Fields, Pattern};
+use super::prefix::{Bits, Hit};
+use super::rule::{Flow, Rule};
+use super::slab::{Marks, Slab};
+use super::space::Space;
+use crate::key::{Cidr, Family, Fields, Pattern};
 
 /// Patterns with a priority and a payload, found by the flows that they match.
 ///
@@ -35,46 +40,35 @@ use crate::key::{Fields, Pattern};
 /// ```
 #[derive(Debug)]
 pub struct InterestIndex<T> {
-    rules: Vec<Rule<T>>,
-    free: Vec<u32>,
+    slots: Slab<T>,
+    v4: Space<u32>,
+    v6: Space<u128>,
+    /// Patterns that no flow can match, by slot.
+    void: BTreeMap<u32, (Pattern, u64)>,
     capacity: usize,
-    len: usize,
     sequence: u64,
     seed: u64,
 }
 
-#[derive(Debug)]
-struct Rule<T> {
-    generation: u32,
-    held: Option<Held<T>>,
-}
-
-#[derive(Debug)]
-struct Held<T> {
-    pattern: Pattern,
-    priority: u64,
-    sequence: u64,
-    value: T,
-}
-
 impl<T> InterestIndex<T> {
-    /// The most patterns that any index can hold.
-    pub const CAPACITY_MAX: usize = (1 << 28) - 1;
+    /// The most patterns that any index can hold: 2²⁴ - 1.
+    pub const CAPACITY_MAX: usize = (1 << 24) - 1;
 
     /// An empty index for at most `capacity` patterns; more than [`CAPACITY_MAX`](Self::CAPACITY_MAX) is cut to it.
     ///
     /// `seed` keys the hash functions: take it from a random source where those who write patterns are not trusted.
-    /// Nothing is allocated yet.
+    /// Nothing is allocated yet; the index grows with what it holds.
     pub const fn new(capacity: usize, seed: u64) -> Self {
         Self {
-            rules: Vec::new(),
-            free: Vec::new(),
+            slots: Slab::new(),
+            v4: Space::new(seed),
+            v6: Space::new(!seed),
+            void: BTreeMap::new(),
             capacity: if capacity > Self::CAPACITY_MAX {
                 Self::CAPACITY_MAX
             } else {
                 capacity
             },
-            len: 0,
             sequence: 0,
             seed,
         }
@@ -82,12 +76,12 @@ impl<T> InterestIndex<T> {
 
     /// Patterns held.
     pub const fn len(&self) -> usize {
-        self.len
+        self.slots.len()
     }
 
     /// Whether no pattern is held.
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// The most patterns that the index will hold.
@@ -96,6 +90,9 @@ impl<T> InterestIndex<T> {
     }
 
     /// Adds a pattern.
+    ///
+    /// Cost: a walk of each side's trie (at most 7 nodes, IPv6: 23), one hash table edit, and bounded copying: at most 128
+    /// records a trie, a few clusters of a table that is growing. A pattern of both families pays for both.
     ///
     /// # Errors
     ///
@@ -106,190 +103,319 @@ impl<T> InterestIndex<T> {
         priority: u64,
         value: T,
     ) -> Result<InterestId, Full> {
-        if self.len >= self.capacity {
+        if self.len() >= self.capacity {
             return Err(Full);
         }
-        let held = Some(Held {
-            pattern,
-            priority,
-            sequence: self.sequence,
-            value,
-        });
+        let marks = Marks::of(&pattern);
+        let sides = match (pattern.source, pattern.destination) {
+            (None, None) => [(0, 0); 2],
+            (source, destination) => [source, destination]
+                .map(|side| side.map_or((0, 0), |cidr| (cidr.bits(), cidr.len().into()))),
+        };
+        let id = self.slots.insert(marks, sides, self.sequence, value);
         self.sequence += 1;
-        self.len += 1;
-        if let Some(slot) = self.free.pop() {
-            if let Some(rule) = self.rules.get_mut(slot as usize) {
-                rule.held = held;
-                return Ok(InterestId {
-                    slot,
-                    generation: rule.generation,
-                });
-            }
+        let rule = Rule::new(&pattern, priority, id.slot);
+        if marks.is_void() {
+            self.void.insert(id.slot, (pattern, priority));
         }
-        let slot = self.rules.len() as u32;
-        self.rules.push(Rule {
-            generation: 0,
-            held,
-        });
-        Ok(InterestId {
-            slot,
-            generation: 0,
-        })
+        if marks.in_v4() {
+            let [source, destination] = sides.map(narrow);
+            self.v4.insert(source, destination, rule);
+        }
+        if marks.in_v6() {
+            let [source, destination] = sides;
+            self.v6.insert(source, destination, rule);
+        }
+        Ok(id)
     }
 
     /// Takes a pattern out and gives its payload; `None` when `id` is no longer, or never was, in the index.
+    ///
+    /// Cost: as [`insert`](Self::insert).
     pub fn remove(&mut self, id: InterestId) -> Option<T> {
-        let rule = self.rules.get_mut(id.slot as usize)?;
-        if rule.generation != id.generation {
-            return None;
+        let (marks, sides, value) = self.slots.remove(id)?;
+        if marks.is_void() {
+            self.void.remove(&id.slot);
         }
-        let held = rule.held.take()?;
-        rule.generation = rule.generation.wrapping_add(1);
-        self.free.push(id.slot);
-        self.len -= 1;
-        Some(held.value)
+        if marks.in_v4() {
+            let [source, destination] = sides.map(narrow);
+            self.v4.remove(source, destination, id.slot);
+        }
+        if marks.in_v6() {
+            let [source, destination] = sides;
+            self.v6.remove(source, destination, id.slot);
+        }
+        Some(value)
     }
 
     /// The payload of a pattern. Cost: O(1).
     pub fn get(&self, id: InterestId) -> Option<&T> {
-        self.held(id).map(|held| &held.value)
+        self.slots.get(id)
     }
 
     /// The payload of a pattern. Cost: O(1).
     pub fn get_mut(&mut self, id: InterestId) -> Option<&mut T> {
-        let rule = self.rules.get_mut(id.slot as usize)?;
-        if rule.generation != id.generation {
-            return None;
-        }
-        rule.held.as_mut().map(|held| &mut held.value)
+        self.slots.get_mut(id)
     }
 
-    /// The pattern as it was inserted. Cost: O(1).
+    /// The pattern as it was inserted. Cost: a walk of each side's trie and a probe.
     pub fn pattern(&self, id: InterestId) -> Option<Pattern> {
-        self.held(id).map(|held| held.pattern)
+        Some(self.read(id)?.0)
     }
 
-    /// The priority of a pattern. Cost: O(1).
+    /// The priority of a pattern. Cost: as [`pattern`](Self::pattern).
     pub fn priority(&self, id: InterestId) -> Option<u64> {
-        self.held(id).map(|held| held.priority)
+        Some(self.read(id)?.1)
     }
 
     /// All patterns that match a flow, in the order of priority.
     ///
-    /// Allocates only when `scratch` has never before held as many.
+    /// Cost: a walk of each side's trie, a probe for each pair of prefixes that both sides allow (never more than there are
+    /// patterns), and O(m log m) for m matches. Allocates only when `scratch` has never before held as many.
     pub fn matches<'s>(&self, flow: &Fields, scratch: &'s mut Scratch) -> &'s [Match] {
-        scratch.found.clear();
-        for (slot, rule) in self.rules.iter().enumerate() {
-            if let Some(held) = &rule.held {
-                if holds_flows(&held.pattern) && held.pattern.matches(flow) {
-                    scratch.found.push(Match {
-                        priority: held.priority,
-                        id: InterestId {
-                            slot: slot as u32,
-                            generation: rule.generation,
-                        },
-                    });
-                }
+        let Scratch {
+            found,
+            sources,
+            destinations,
+            probes,
+        } = scratch;
+        found.clear();
+        let visit = |rule: &Rule| {
+            found.push(Match {
+                priority: rule.priority,
+                id: self.slots.id(rule.slot()),
+            });
+        };
+        let packed = Flow::of(flow);
+        *probes = match flow.family {
+            Family::V4 => {
+                let addresses = (narrow_bits(flow.source), narrow_bits(flow.destination));
+                let room = (ready(sources, 33), ready(destinations, 33));
+                self.v4.admitting(addresses, &packed, room, visit)
             }
-        }
-        scratch
-            .found
-            .sort_by_key(|m| (m.priority, self.sequence(m.id)));
-        &scratch.found
+            Family::V6 => {
+                let room = (ready(sources, 129), ready(destinations, 129));
+                let addresses = (flow.source, flow.destination);
+                self.v6.admitting(addresses, &packed, room, visit)
+            }
+        };
+        self.sort(found);
+        found
     }
 
-    /// The first pattern, in the order of priority, that matches a flow.
+    /// The first pattern, in the order of priority, that matches a flow. Cost: as [`matches`](Self::matches), but for the
+    /// sorting; allocates nothing.
     pub fn first(&self, flow: &Fields) -> Option<Match> {
-        let mut scratch = Scratch::new();
-        self.matches(flow, &mut scratch).first().copied()
-    }
-
-    /// Calls `visit` with each pattern that some flow of `region` matches, in no stated order.
-    pub fn overlapping(&self, region: &Pattern, mut visit: impl FnMut(InterestId)) {
-        if !holds_flows(region) {
-            return;
-        }
-        for (slot, rule) in self.rules.iter().enumerate() {
-            if let Some(held) = &rule.held {
-                if holds_flows(&held.pattern) && held.pattern.overlaps(region) {
-                    visit(InterestId {
-                        slot: slot as u32,
-                        generation: rule.generation,
-                    });
-                }
+        let mut best: Option<Match> = None;
+        let visit = |rule: &Rule| {
+            let earlier = match best {
+                None => true,
+                Some(held) if held.priority != rule.priority => rule.priority < held.priority,
+                Some(held) => self.slots.sequence(rule.slot()) < self.slots.sequence(held.id.slot),
+            };
+            if earlier {
+                best = Some(Match {
+                    priority: rule.priority,
+                    id: self.slots.id(rule.slot()),
+                });
+            }
+        };
+        let packed = Flow::of(flow);
+        match flow.family {
+            Family::V4 => {
+                let addresses = (narrow_bits(flow.source), narrow_bits(flow.destination));
+                let (mut sources, mut destinations) = (u32::NO_HITS, u32::NO_HITS);
+                let room = (sources.as_mut(), destinations.as_mut());
+                self.v4.admitting(addresses, &packed, room, visit);
+            }
+            Family::V6 => {
+                let (mut sources, mut destinations) = (u128::NO_HITS, u128::NO_HITS);
+                let room = (sources.as_mut(), destinations.as_mut());
+                let addresses = (flow.source, flow.destination);
+                self.v6.admitting(addresses, &packed, room, visit);
             }
         }
+        best
     }
 
-    /// All patterns in the order of priority. Cost: O(n log n) for n patterns, and 24 bytes each while it lasts.
+    /// Calls `visit` once with each pattern that some flow of `region` matches, in no stated order.
+    ///
+    /// Cost: with S and D prefixes that the region's source and destination touch (those that hold it, those within it),
+    /// O(S + D), and a probe for each pair allowed among them or a pass over all pairs, whichever is less. A region with
+    /// any source or any destination takes the pass.
+    pub fn overlapping(&self, region: &Pattern, mut visit: impl FnMut(InterestId)) {
+        let marks = Marks::of(region);
+        let rule = Rule::new(region, 0, 0);
+        let side = |cidr: &Option<Cidr>| cidr.map(|cidr| (cidr.bits(), u32::from(cidr.len())));
+        let (source, destination) = (side(&region.source), side(&region.destination));
+        if marks.in_v4() {
+            let mut visit = |rule: &Rule| visit(self.slots.id(rule.slot()));
+            let (source, destination) = (source.map(narrow), destination.map(narrow));
+            self.v4.meeting(source, destination, &rule, &mut visit);
+        }
+        if marks.in_v6() {
+            let both = marks.in_v4();
+            let mut visit = |rule: &Rule| {
+                // What is in both spaces has been seen in the other.
+                if !(both && self.slots.marks(rule.slot()).in_v4()) {
+                    visit(self.slots.id(rule.slot()));
+                }
+            };
+            self.v6.meeting(source, destination, &rule, &mut visit);
+        }
+    }
+
+    /// All patterns in the order of priority. Cost: O(n log n) for n patterns, and 112 bytes each while it lasts.
     pub fn iter(&self) -> impl Iterator<Item = Entry<'_, T>> {
-        let mut entries: Vec<_> = self
-            .rules
-            .iter()
-            .enumerate()
-            .filter_map(|(slot, rule)| {
-                let held = rule.held.as_ref()?;
-                let id = InterestId {
-                    slot: slot as u32,
-                    generation: rule.generation,
-                };
-                Some((held.priority, held.sequence, id, held))
+        let mut list: Vec<(u64, u64, u32, Pattern)> = Vec::new();
+        let mut add = |rule: &Rule| {
+            let slot = rule.slot();
+            let mut pattern = self.slots.pattern(slot);
+            rule.write(&mut pattern);
+            list.push((rule.priority, self.slots.sequence(slot), slot, pattern));
+        };
+        let all = Rule::new(&Pattern::ANY, 0, 0);
+        self.v4.meeting(None, None, &all, &mut add);
+        self.v6.meeting(None, None, &all, &mut |rule| {
+            if !self.slots.marks(rule.slot()).in_v4() {
+                add(rule);
+            }
+        });
+        list.extend(self.void.iter().map(|(&slot, &(pattern, priority))| {
+            (priority, self.slots.sequence(slot), slot, pattern)
+        }));
+        list.sort_unstable_by_key(|&(priority, sequence, ..)| (priority, sequence));
+        list.into_iter().filter_map(|(priority, _, slot, pattern)| {
+            let id = self.slots.id(slot);
+            Some(Entry {
+                id,
+                pattern,
+                priority,
+                value: self.slots.get(id)?,
             })
-            .collect();
-        entries.sort_unstable_by_key(|&(priority, sequence, ..)| (priority, sequence));
-        entries.into_iter().map(|(priority, _, id, held)| Entry {
-            id,
-            pattern: held.pattern,
-            priority,
-            value: &held.value,
         })
     }
 
     /// Takes all patterns out. Their ids stay invalid. Cost: O(n).
     pub fn clear(&mut self) {
-        for (slot, rule) in self.rules.iter_mut().enumerate() {
-            if rule.held.take().is_some() {
-                rule.generation = rule.generation.wrapping_add(1);
-                self.free.push(slot as u32);
-            }
-        }
-        self.len = 0;
+        self.slots.clear();
+        self.v4 = Space::new(self.seed);
+        self.v6 = Space::new(!self.seed);
+        self.void.clear();
     }
 
-    /// Sizes, for observers. Cost: O(1).
+    /// Sizes, for observers. Cost: O(buckets).
     pub fn stats(&self) -> Stats {
-        let _ = self.seed;
+        let (prefixes4, pairs4, buckets4) = self.v4.counts();
+        let (prefixes6, pairs6, buckets6) = self.v6.counts();
         Stats {
-            patterns: self.len,
-            bytes: self.rules.capacity() * size_of::<Rule<T>>() + self.free.capacity() * 4,
-            ..Stats::default()
+            patterns: self.len(),
+            bytes: self.slots.bytes()
+                + self.v4.bytes()
+                + self.v6.bytes()
+                + self.void.len() * size_of::<(u32, (Pattern, u64))>(),
+            prefixes: prefixes4 + prefixes6,
+            pairs: pairs4 + pairs6,
+            buckets: buckets4 + buckets6,
         }
     }
 
-    /// Tests every invariant of the structure. Cost: O(n). For tests and fuzzing.
+    /// Tests every invariant of the structure. Cost: O(n log n). For tests and fuzzing.
     ///
     /// # Errors
     ///
     /// What does not hold.
     pub fn check(&self) -> Result<(), &'static str> {
-        let held = self.rules.iter().filter(|rule| rule.held.is_some()).count();
-        if held != self.len || held + self.free.len() != self.rules.len() {
-            return Err("count of patterns");
+        self.slots.check()?;
+        let mut void = 0;
+        let mut expected = [0; 2];
+        for slot in self.slots.held() {
+            let marks = self.slots.marks(slot);
+            void += usize::from(marks.is_void());
+            expected[0] += usize::from(marks.in_v4());
+            expected[1] += usize::from(marks.in_v6());
+            let Some((pattern, _)) = self.read(self.slots.id(slot)) else {
+                return Err("index: a pattern that is not found");
+            };
+            if Marks::of(&pattern) != marks {
+                return Err("index: a pattern under other marks");
+            }
+        }
+        if void != self.void.len() {
+            return Err("index: count of void patterns");
+        }
+        let mut fault = false;
+        let counts = [
+            self.v4
+                .check(|rule| fault |= !self.slots.marks(rule.slot()).in_v4())?,
+            self.v6
+                .check(|rule| fault |= !self.slots.marks(rule.slot()).in_v6())?,
+        ];
+        if counts != expected || fault {
+            return Err("index: patterns of a family");
         }
         Ok(())
     }
 
-    fn held(&self, id: InterestId) -> Option<&Held<T>> {
-        let rule = self.rules.get(id.slot as usize)?;
-        if rule.generation != id.generation {
-            return None;
+    /// A pattern and its priority.
+    fn read(&self, id: InterestId) -> Option<(Pattern, u64)> {
+        self.slots.get(id)?;
+        let (marks, sides) = self.slots.sides(id.slot)?;
+        if marks.is_void() {
+            return self.void.get(&id.slot).copied();
         }
-        rule.held.as_ref()
+        let rule = if marks.in_v4() {
+            let [source, destination] = sides.map(narrow);
+            self.v4.find(source, destination, id.slot)
+        } else {
+            let [source, destination] = sides;
+            self.v6.find(source, destination, id.slot)
+        }?;
+        let mut pattern = self.slots.pattern(id.slot);
+        rule.write(&mut pattern);
+        Some((pattern, rule.priority))
     }
 
-    fn sequence(&self, id: InterestId) -> u64 {
-        self.held(id).map_or(0, |held| held.sequence)
+    /// By priority, equals by age.
+    fn sort(&self, found: &mut [Match]) {
+        if found.len() <= 24 {
+            for i in 1..found.len() {
+                let mut at = i;
+                while at > 0 && found[at - 1].priority > found[at].priority {
+                    found.swap(at - 1, at);
+                    at -= 1;
+                }
+            }
+        } else {
+            found.sort_unstable_by_key(|found| found.priority);
+        }
+        let mut rest = found;
+        while let Some(first) = rest.first() {
+            let priority = first.priority;
+            let equal = rest.iter().take_while(|m| m.priority == priority).count();
+            let (run, behind) = rest.split_at_mut(equal);
+            if equal > 1 {
+                run.sort_unstable_by_key(|m| self.slots.sequence(m.id.slot));
+            }
+            rest = behind;
+        }
     }
+}
+
+fn narrow_bits(bits: u128) -> u32 {
+    u32::from_aligned(bits)
+}
+
+fn narrow((bits, len): (u128, u32)) -> (u32, u32) {
+    (narrow_bits(bits), len)
+}
+
+/// Room for `count` prefixes.
+fn ready(room: &mut Vec<Hit>, count: usize) -> &mut [Hit] {
+    if room.len() < count {
+        room.resize(count, Hit::NONE);
+    }
+    room
 }
 
 /// Names a pattern in an index: a slot, and which of its successive tenants.
@@ -297,8 +423,8 @@ impl<T> InterestIndex<T> {
 /// The id of a removed pattern finds nothing, until its slot has been reused 2³² times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterestId {
-    slot: u32,
-    generation: u32,
+    pub(super) slot: u32,
+    pub(super) generation: u32,
 }
 
 impl InterestId {
@@ -344,19 +470,35 @@ pub struct Entry<'a, T> {
 #[derive(Debug, Default)]
 pub struct Scratch {
     found: Vec<Match>,
+    sources: Vec<Hit>,
+    destinations: Vec<Hit>,
+    probes: usize,
 }
 
 impl Scratch {
     /// No room yet: grows with the largest answer.
     pub const fn new() -> Self {
-        Self { found: Vec::new() }
+        Self {
+            found: Vec::new(),
+            sources: Vec::new(),
+            destinations: Vec::new(),
+            probes: 0,
+        }
     }
 
     /// Room for `matches` matches.
     pub fn with_capacity(matches: usize) -> Self {
         Self {
             found: Vec::with_capacity(matches),
+            sources: alloc::vec![Hit::NONE; 129],
+            destinations: alloc::vec![Hit::NONE; 129],
+            probes: 0,
         }
+    }
+
+    /// Pairs of prefixes that the last lookup probed: what it cost.
+    pub const fn probes(&self) -> usize {
+        self.probes
     }
 }
 
@@ -378,13 +520,13 @@ impl core::error::Error for Full {}
 pub struct Stats {
     /// Patterns held.
     pub patterns: usize,
-    /// Bytes allocated, all parts and slack counted.
+    /// Bytes allocated, all parts and slack counted; what payloads own themselves is not.
     pub bytes: usize,
     /// Distinct source and destination prefixes, both families.
     pub prefixes: usize,
     /// Distinct pairs of source and destination prefix.
     pub pairs: usize,
-    /// Pairs with more than one pattern.
+    /// Pairs with so many patterns that they are looked up by ports and zone too.
     pub buckets: usize,
 }
 

@@ -1,0 +1,365 @@
+//! The pair space of one family: two tries of prefixes, and a cell for each pair of them that some pattern names.
+//!
+//! Apart from tuple spaces, which probe a table for each pair of *lengths* in use (30 to 350 of them in rule sets of 100,000),
+//! because an address has few prefixes in a trie (3 to 8), and of the pairs among them those that exist are told by a set of
+//! lengths kept with each prefix. It descends from Srinivasan, Suri and Varghese's pruned tuple space (SIGCOMM 1999,
+//! section 4), with pairs in place of tuples, so that nothing is looked for that traffic could multiply.
+//!
+//! ```text
+//!  source ──► trie ──► 10.0.0.0/8  #3  paired with lengths {0, 24}  ┐
+//!                      10.1.0.0/16 #9  paired with lengths {32}     ├─► pairs that both sides allow ─► (#3, #4) cell
+//!  destination ► trie ► any        #1  paired with lengths {16}     │                                  (#9, #7) cell
+//!                      192.0.2.0/24 #4 paired with lengths {8}      │
+//!                      192.0.2.1   #7  paired with lengths {16}     ┘
+//! ```
+//!
+//! Cost of a lookup: two walks, and a probe for each pair allowed. Each probe is owed to a pattern of its own: for S on the
+//! source's path and a length L in its set, some pattern pairs S with a prefix of length L. There are thus never more
+//! probes than patterns, nor more than 33 * 33 (IPv4) or 129 * 129 (IPv6).
+
+use alloc::vec::Vec;
+
+use super::bucket::{Buckets, Cell};
+use super::prefix::{Bits, Hit, PrefixTrie};
+use super::rule::{Flow, Rule};
+use super::table::{Slot, Table};
+
+/// A prefix: its bits, zeros behind them, and its length.
+pub(super) type Prefix<A> = (A, u32);
+
+/// Patterns of one family, by prefixes.
+#[derive(Debug)]
+pub(super) struct Space<A> {
+    sources: PrefixTrie<A>,
+    destinations: PrefixTrie<A>,
+    pairs: Table<Cell>,
+    buckets: Buckets,
+}
+
+/// Probes made ready before the first is looked at, so that their cache misses overlap.
+const BATCH: usize = 16;
+
+impl<A: Bits> Space<A> {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self {
+            sources: PrefixTrie::new(seed ^ 0x243f_6a88_85a3_08d3),
+            destinations: PrefixTrie::new(seed ^ 0x1319_8a2e_0370_7344),
+            pairs: Table::new(seed ^ 0xa409_3822_299f_31d0),
+            buckets: Buckets::new(seed ^ 0x082e_fa98_ec4e_6c89),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.sources.bytes() + self.destinations.bytes() + self.pairs.bytes() + self.buckets.bytes()
+    }
+
+    /// Distinct prefixes of both sides, pairs, and buckets.
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
+        (
+            self.sources.len() + self.destinations.len(),
+            self.pairs.len(),
+            self.buckets.len(),
+        )
+    }
+
+    pub(super) fn insert(&mut self, source: Prefix<A>, destination: Prefix<A>, rule: Rule) {
+        let from = self.sources.enter(source.0, source.1);
+        let to = self.destinations.enter(destination.0, destination.1);
+        let key = pair_key(
+            self.sources.at(from).number(),
+            self.destinations.at(to).number(),
+        );
+        let mut is_new = false;
+        let buckets = &mut self.buckets;
+        self.pairs.change(key, |cell| {
+            is_new = cell.is_none();
+            buckets.add(cell, key, rule, 0)
+        });
+        if is_new {
+            self.sources.join(from, destination.1);
+            self.destinations.join(to, source.1);
+        }
+    }
+
+    pub(super) fn remove(
+        &mut self,
+        source: Prefix<A>,
+        destination: Prefix<A>,
+        slot: u32,
+    ) -> Option<Rule> {
+        let from = self.sources.find(source.0, source.1)?;
+        let to = self.destinations.find(destination.0, destination.1)?;
+        let key = pair_key(
+            self.sources.at(from).number(),
+            self.destinations.at(to).number(),
+        );
+        let cell = self.pairs.get(key)?;
+        let (rule, rest) = self.buckets.take(cell, slot)?;
+        match rest {
+            Some(rest) => self.pairs.change(key, |_| rest),
+            None => {
+                self.pairs.remove(key);
+                self.sources.part(from, destination.1);
+                self.destinations.part(to, source.1);
+            }
+        }
+        Some(rule)
+    }
+
+    pub(super) fn find(
+        &self,
+        source: Prefix<A>,
+        destination: Prefix<A>,
+        slot: u32,
+    ) -> Option<Rule> {
+        let from = self.sources.find(source.0, source.1)?;
+        let to = self.destinations.find(destination.0, destination.1)?;
+        let key = pair_key(
+            self.sources.at(from).number(),
+            self.destinations.at(to).number(),
+        );
+        self.buckets.find(&self.pairs.get(key)?, slot)
+    }
+
+    /// Gives every rule that admits the flow to `visit`; gives the number of probes.
+    ///
+    /// The two slices are room for the prefixes of an address: 33 or 129 each.
+    #[inline]
+    pub(super) fn admitting(
+        &self,
+        addresses: (A, A),
+        flow: &Flow,
+        room: (&mut [Hit], &mut [Hit]),
+        mut visit: impl FnMut(&Rule),
+    ) -> usize {
+        if self.pairs.len() == 0 {
+            return 0;
+        }
+        let (sources, destinations) = self.gather(addresses, room);
+        // Where in the list the destinations with each partner bit begin: they come by length, so those of a bit adjoin.
+        let mut begins = [0u8; 64];
+        let mut lengths = 0u64;
+        for (at, hit) in destinations.iter().enumerate().rev() {
+            lengths |= 1 << hit.partner;
+            begins[hit.partner as usize & 63] = at as u8;
+        }
+        let mut batch = [(0u64, 0u32); BATCH];
+        let mut waiting = 0;
+        let mut probes = 0;
+        for source in sources {
+            let mut allowed = source.partners & lengths;
+            while allowed != 0 {
+                let bit = allowed.trailing_zeros();
+                allowed &= allowed - 1;
+                let begin = usize::from(begins[bit as usize & 63]);
+                for destination in destinations.get(begin..).unwrap_or(&[]) {
+                    if destination.partner != bit {
+                        break;
+                    }
+                    if destination.partners >> source.partner & 1 == 0 {
+                        continue;
+                    }
+                    let key = pair_key(source.number, destination.number);
+                    batch[waiting % BATCH] = (key, self.pairs.hash(key));
+                    waiting += 1;
+                    if waiting == BATCH {
+                        probes += waiting;
+                        self.probe(&batch, flow, &mut visit);
+                        waiting = 0;
+                    }
+                }
+            }
+        }
+        self.probe(batch.get(..waiting).unwrap_or(&[]), flow, &mut visit);
+        probes + waiting
+    }
+
+    /// The prefixes of both addresses, by length. The walks take turns, so that their cache misses overlap.
+    #[inline]
+    fn gather<'r>(
+        &self,
+        (source, destination): (A, A),
+        (sources, destinations): (&'r mut [Hit], &'r mut [Hit]),
+    ) -> (&'r [Hit], &'r [Hit]) {
+        let (mut s, mut d) = (0, 0);
+        let mut from = self.sources.walk(source);
+        let mut to = self.destinations.walk(destination);
+        loop {
+            let more = self.sources.step(&mut from, |hit| {
+                if let Some(place) = sources.get_mut(s) {
+                    *place = hit;
+                    s += 1;
+                }
+            });
+            let also = self.destinations.step(&mut to, |hit| {
+                if let Some(place) = destinations.get_mut(d) {
+                    *place = hit;
+                    d += 1;
+                }
+            });
+            if !more && !also {
+                break;
+            }
+        }
+        (
+            sources.get(..s).unwrap_or(&[]),
+            destinations.get(..d).unwrap_or(&[]),
+        )
+    }
+
+    #[inline]
+    fn probe(&self, batch: &[(u64, u32)], flow: &Flow, visit: &mut impl FnMut(&Rule)) {
+        let mut cells = [Cell::EMPTY; BATCH];
+        for (cell, (_, hash)) in cells.iter_mut().zip(batch) {
+            *cell = self.pairs.peek(*hash);
+        }
+        for (cell, &(key, hash)) in cells.iter().zip(batch) {
+            if cell.is_empty() {
+                continue;
+            }
+            if cell.key() == key {
+                self.buckets.admitting(cell, flow, visit);
+            } else if let Some(cell) = self.pairs.get_hashed(key, hash) {
+                self.buckets.admitting(&cell, flow, visit);
+            }
+        }
+    }
+
+    /// Gives every rule that some flow of a region meets to `visit`. A side that is `None` is any address.
+    ///
+    /// Cost: with S and D prefixes that the region touches on each side, O(S + D) and the lesser of a probe for each pair
+    /// allowed among them and a pass over all pairs.
+    pub(super) fn meeting(
+        &self,
+        source: Option<Prefix<A>>,
+        destination: Option<Prefix<A>>,
+        region: &Rule,
+        visit: &mut impl FnMut(&Rule),
+    ) {
+        let sources = touched(&self.sources, source);
+        let destinations = touched(&self.destinations, destination);
+        if let (Some(sources), Some(destinations)) = (&sources, &destinations) {
+            let mut by_bit: [Vec<&Hit>; 64] = [const { Vec::new() }; 64];
+            for hit in destinations {
+                by_bit[hit.partner as usize & 63].push(hit);
+            }
+            let probes = |limit: usize| {
+                let mut total = 0;
+                for hit in sources {
+                    let mut allowed = hit.partners;
+                    while allowed != 0 && total <= limit {
+                        total += by_bit[allowed.trailing_zeros() as usize & 63].len();
+                        allowed &= allowed - 1;
+                    }
+                }
+                total
+            };
+            if probes(self.pairs.len()) <= self.pairs.len() {
+                for source in sources {
+                    let mut allowed = source.partners;
+                    while allowed != 0 {
+                        let bit = allowed.trailing_zeros() as usize & 63;
+                        allowed &= allowed - 1;
+                        for destination in &by_bit[bit] {
+                            if destination.partners >> source.partner & 1 == 1 {
+                                let key = pair_key(source.number, destination.number);
+                                if let Some(cell) = self.pairs.get(key) {
+                                    self.buckets.meeting(&cell, region, visit);
+                                }
+                            }
+                        }
+                    }
+                }
+                return;
+            }
+        }
+        let sources = sources.map(|hits| Numbers::of(&hits));
+        let destinations = destinations.map(|hits| Numbers::of(&hits));
+        for cell in self.pairs.iter() {
+            let (from, to) = ((cell.key() >> 24) as u32, cell.key() as u32 & 0xff_ffff);
+            if sources.as_ref().is_none_or(|set| set.holds(from))
+                && destinations.as_ref().is_none_or(|set| set.holds(to))
+            {
+                self.buckets.meeting(&cell, region, visit);
+            }
+        }
+    }
+
+    /// Tests everything; gives every rule to `seen`.
+    pub(super) fn check(&self, mut seen: impl FnMut(&Rule)) -> Result<usize, &'static str> {
+        self.sources.check()?;
+        self.destinations.check()?;
+        self.pairs.check()?;
+        let mut total = 0;
+        let mut pairs_of: [alloc::collections::BTreeMap<u32, Vec<u32>>; 2] = Default::default();
+        for cell in self.pairs.iter() {
+            total += self.buckets.check(&cell, &mut seen)?;
+            let (from, to) = ((cell.key() >> 24) as u32, cell.key() as u32 & 0xff_ffff);
+            pairs_of[0].entry(from).or_default().push(to);
+            pairs_of[1].entry(to).or_default().push(from);
+        }
+        self.buckets.check_tables()?;
+        let mut lens: [alloc::collections::BTreeMap<u32, u32>; 2] = Default::default();
+        for (lens, trie) in lens.iter_mut().zip([&self.sources, &self.destinations]) {
+            trie.touched(A::ZERO, 0, &mut |record| {
+                lens.insert(record.number(), record.len());
+            });
+        }
+        for side in 0..2 {
+            let trie = [&self.sources, &self.destinations][side];
+            if pairs_of[side].len() != trie.len() {
+                return Err("space: a prefix without a pair, or the reverse");
+            }
+            let mut fault = None;
+            trie.touched(A::ZERO, 0, &mut |record| {
+                let mut counts = [0u32; 64];
+                for partner in pairs_of[side].get(&record.number()).into_iter().flatten() {
+                    match lens[1 - side].get(partner) {
+                        Some(&len) => counts[A::partner(len) as usize & 63] += 1,
+                        None => fault = Some("space: a pair with no prefix"),
+                    }
+                }
+                if (0..64).any(|bit| trie.pairs(record, bit) != counts[bit as usize]) {
+                    fault = Some("space: partners of a prefix");
+                }
+            });
+            if let Some(fault) = fault {
+                return Err(fault);
+            }
+        }
+        Ok(total)
+    }
+}
+
+/// The prefixes that a region's side touches; none for "all of them".
+fn touched<A: Bits>(trie: &PrefixTrie<A>, side: Option<Prefix<A>>) -> Option<Vec<Hit>> {
+    let (bits, len) = side.filter(|&(_, len)| len > 0)?;
+    let mut hits = Vec::new();
+    trie.touched(bits, len, &mut |record| hits.push(record.hit()));
+    Some(hits)
+}
+
+/// A set of prefixes by their numbers.
+struct Numbers(Vec<u64>);
+
+impl Numbers {
+    fn of(hits: &[Hit]) -> Self {
+        let most = hits.iter().map(|hit| hit.number).max().unwrap_or(0);
+        let mut words = alloc::vec![0; most as usize / 64 + 1];
+        for hit in hits {
+            if let Some(word) = words.get_mut(hit.number as usize / 64) {
+                *word |= 1 << (hit.number % 64);
+            }
+        }
+        Self(words)
+    }
+
+    fn holds(&self, number: u32) -> bool {
+        let word = self.0.get(number as usize / 64).copied().unwrap_or(0);
+        word >> (number % 64) & 1 == 1
+    }
+}
+
+fn pair_key(source: u32, destination: u32) -> u64 {
+    u64::from(source) << 24 | u64::from(destination)
+}
