@@ -1,8 +1,8 @@
 //! The index against its twin: after every edit the structure is checked and the two answer alike.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use proptest::prelude::*;
-use std::collections::BTreeSet;
 
 use super::{InterestId, InterestIndex, Scratch};
 use crate::key::{Cidr, Family, Fields, Locality, Pattern, Ports, Protocol, Zone};

@@ -415,7 +415,9 @@ mod tests {
         #[test]
         fn boxes_are_sets(a in pattern(), b in pattern()) {
             prop_assert_eq!(a.is_empty(), !every_flow().any(|f| a.matches(&f)));
-            prop_assume!(!a.is_empty() && !b.is_empty());
+            if a.is_empty() || b.is_empty() {
+                return Ok(());
+            }
             let overlap = every_flow().any(|f| a.matches(&f) && b.matches(&f));
             prop_assert_eq!(a.overlaps(&b), overlap);
             if a.covers(&b) {

@@ -297,7 +297,7 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
                 .copied()
                 .unwrap_or(Slot::EMPTY);
             let matches = slot.matches(tag(header));
-            *candidate = slot.base().wrapping_add(matches.trailing_zeros() / 8 & 7);
+            *candidate = slot.base().wrapping_add((matches.trailing_zeros() / 8) & 7);
             some |= u32::from(matches != 0) << place;
             more |= u32::from(slot.is_node()) << place;
         }
