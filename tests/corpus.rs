@@ -32,3 +32,9 @@ fn trie_operations() {
     let files = replay("trie_ops", gufc::testing::trie::trie_ops);
     assert!(files > 50, "{files} files");
 }
+
+#[test]
+fn frames() {
+    let files = replay("frame", gufc::testing::frame::frame);
+    assert!(files > 50, "{files} files");
+}

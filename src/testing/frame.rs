@@ -35,8 +35,11 @@ pub fn frame(data: &[u8]) {
     if how & 0x10 != 0 {
         arrival = arrival.cut_short();
     }
-    let before = bytes;
     let mut bytes = bytes.to_vec();
+    if how & 0x20 != 0 {
+        mend(&mut bytes, [0, 14, 16, 20][usize::from(how & 3)]);
+    }
+    let before = bytes.clone();
     let Ok(mut frame) = Frame::<Tuple>::parse(link, &mut bytes, &arrival) else {
         assert_eq!(bytes, before, "reading changes nothing");
         return;
@@ -78,6 +81,19 @@ pub fn frame(data: &[u8]) {
         assert!(segment.options.mss.is_some());
     }
     assert_eq!(frame.is_intact(), intact, "checksums as right as before");
+}
+
+/// Makes the checksum of an IPv4 header at `at` right: few bytes that chance gives would get past it.
+pub fn mend(bytes: &mut [u8], at: usize) {
+    let Some(packet) = bytes.get_mut(at..) else {
+        return;
+    };
+    let header = usize::from(packet.first().unwrap_or(&0) & 15) * 4;
+    if header >= 20 && packet.len() >= header && packet[0] >> 4 == 4 {
+        packet[10..12].copy_from_slice(&[0, 0]);
+        let sum = !slow_sum(&packet[..header]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
 }
 
 /// Calls every reading method, twice where it answers something.
@@ -149,6 +165,8 @@ fn rewrites(frame: &mut Frame<'_>, to: &Tuple) {
     let from = frame.key();
     let (before, intact) = (frame.packet().to_vec(), frame.is_intact());
     let (fragment, defect, quoted) = (frame.fragment(), frame.defect(), frame.quoted());
+    // Its checksum is the wrong zero, and becomes right by any change.
+    let zero = frame.transport().iter().all(|byte| *byte == 0);
     frame.rewrite(&Rewrite::between(&from, &from));
     assert_eq!(frame.key(), from);
     frame.rewrite(&Rewrite::between(&from, to));
@@ -161,13 +179,14 @@ fn rewrites(frame: &mut Frame<'_>, to: &Tuple) {
             .unwrap_or(*to)
     };
     assert_eq!(frame.key(), expected);
-    assert_eq!(
-        frame.is_intact(),
-        intact,
+    assert!(
+        frame.is_intact() == intact || zero,
         "a checksum is as right as before"
     );
     assert_eq!((frame.fragment(), frame.defect()), (fragment, defect));
-    assert_eq!(frame.quoted().is_some(), quoted.is_some());
+    // A redirect quotes only while its code is 0, and the code may have changed.
+    let redirect = frame.protocol() == Protocol::ICMPV6 && frame.transport().first() == Some(&137);
+    assert!(redirect || frame.quoted().is_some() == quoted.is_some());
 
     let mut copy = frame.packet().to_vec();
     let mut arrival = *frame.arrival();

@@ -175,6 +175,11 @@ fn fix(bytes: &mut [u8], protocol: Protocol, pseudo: u16, change: u16, checksums
         }
     };
     put_at(bytes, at, new.to_be_bytes());
+    // Data that are all zero sum up to the other zero than all others do (RFC 1624 section 3). Only an echo reply can be.
+    let may_be_zero = (checksums, protocol, new) == (Checksums::Full, Protocol::ICMP, 0);
+    if may_be_zero && bytes.iter().all(|byte| *byte == 0) {
+        put_at(bytes, at, [0xff, 0xff]);
+    }
 }
 
 impl<K: FrameKey> Frame<'_, K> {
