@@ -5,6 +5,7 @@
 pub mod frame;
 pub mod hooks;
 pub mod linear_interest;
+pub mod linear_prefix;
 pub mod prng;
 pub mod rulegen;
 pub mod script;
@@ -12,3 +13,5 @@ pub mod tight_walk;
 pub mod toy;
 pub mod trie;
 pub mod uncached;
+
+pub use linear_prefix::prefix_ops;

@@ -13,6 +13,7 @@ mod keyed;
 mod map;
 mod nodes;
 mod order;
+pub mod prefix;
 mod slot;
 
 #[cfg(test)]
