@@ -43,18 +43,55 @@ pub fn sum(bytes: &[u8]) -> u16 {
     u16::from_be(fold(total))
 }
 
+/// [`sum`] of an IPv4 header without options, which every packet pays for: five words in no loop.
+#[inline]
+pub(super) fn sum_20(header: &[u8; 20]) -> u16 {
+    let &[
+        a0,
+        a1,
+        a2,
+        a3,
+        b0,
+        b1,
+        b2,
+        b3,
+        c0,
+        c1,
+        c2,
+        c3,
+        d0,
+        d1,
+        d2,
+        d3,
+        e0,
+        e1,
+        e2,
+        e3,
+    ] = header;
+    let word = |bytes: [u8; 4]| u64::from(u32::from_ne_bytes(bytes));
+    u16::from_be(fold(
+        word([a0, a1, a2, a3])
+            + word([b0, b1, b2, b3])
+            + word([c0, c1, c2, c3])
+            + word([d0, d1, d2, d3])
+            + word([e0, e1, e2, e3]),
+    ))
+}
+
 /// The checksum of `bytes`: the complement of [`sum`].
 pub fn checksum(bytes: &[u8]) -> u16 {
     !sum(bytes)
 }
 
 /// One's-complement addition of two sums.
+#[inline]
 pub const fn add(a: u16, b: u16) -> u16 {
     let (sum, carry) = a.overflowing_add(b);
     sum + carry as u16
 }
 
 /// What a word that changes from `old` to `new` adds to a sum: `!old + new`.
+#[inline]
 pub const fn difference(old: u16, new: u16) -> u16 {
     add(!old, new)
 }
@@ -62,6 +99,7 @@ pub const fn difference(old: u16, new: u16) -> u16 {
 /// The checksum after its data changed by `difference`: `!(!checksum + difference)`, equation 3 of RFC 1624.
 ///
 /// A wrong checksum stays wrong by the same amount: errors are kept, not masked.
+#[inline]
 pub const fn update(checksum: u16, difference: u16) -> u16 {
     !add(!checksum, difference)
 }
@@ -88,6 +126,7 @@ pub fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, protocol: Protocol, le
 /// A sum of many words as one word.
 ///
 /// Four rounds at most: 64 bits fold to 33, then 18, then 17, then 16.
+#[inline]
 const fn fold(mut total: u64) -> u16 {
     total = (total >> 32) + (total & 0xffff_ffff);
     total = (total >> 16) + (total & 0xffff);

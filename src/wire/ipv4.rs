@@ -37,6 +37,7 @@ pub(super) struct Header {
 /// ([`Layout::length`]), nor the checksum ([`is_intact`]), since the quotations of ICMP errors may lack both.
 ///
 /// Cost: O(1).
+#[inline]
 pub(super) fn read(bytes: &[u8]) -> Result<Header, Defect> {
     let head = bytes.first_chunk::<HEADER>().ok_or(Defect::Ipv4Truncated)?;
     let &[
@@ -102,12 +103,58 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header, Defect> {
     })
 }
 
+/// [`read`] for a header without options of a packet that is no fragment, and for no other: nearly all, and with what is then
+/// constant left constant.
+#[inline(always)]
+pub(super) fn read_plain(bytes: &[u8]) -> Option<Header> {
+    let head = bytes.first_chunk::<HEADER>()?;
+    let &[
+        first,
+        _,
+        l0,
+        l1,
+        _,
+        _,
+        f0,
+        f1,
+        _,
+        protocol,
+        _,
+        _,
+        s0,
+        s1,
+        s2,
+        s3,
+        d0,
+        d1,
+        d2,
+        d3,
+    ] = head;
+    let length = u32::from(be16(l0, l1));
+    let plain = first == 0x45 && be16(f0, f1) & (MORE | OFFSET) == 0 && length >= HEADER as u32;
+    plain.then_some(Header {
+        layout: Layout {
+            family: Family::V4,
+            protocol: Protocol(protocol),
+            transport: HEADER as u16,
+            length,
+            fragment: Fragment::Whole,
+            fragment_at: 0,
+            routed: false,
+            defect: None,
+        },
+        source: Ipv4Addr::new(s0, s1, s2, s3),
+        destination: Ipv4Addr::new(d0, d1, d2, d3),
+    })
+}
+
 /// Whether the header checksum is right. Cost: one pass over the header, at most 60 bytes.
+#[inline]
 pub(super) fn is_intact(bytes: &[u8], layout: &Layout) -> bool {
     if usize::from(layout.transport) == HEADER {
         return bytes
             .first_chunk::<HEADER>()
-            .is_some_and(|head| checksum::sum(head) == 0xffff);
+            .is_some_and(|head| checksum::sum_20(head) == 0xffff);
     }
     bytes
         .get(..usize::from(layout.transport))
@@ -115,6 +162,7 @@ pub(super) fn is_intact(bytes: &[u8], layout: &Layout) -> bool {
 }
 
 /// Whether a source route option has hops left (RFC 791 section 3.1: the pointer is not beyond the option).
+#[inline(never)]
 fn is_source_routed(mut options: &[u8]) -> bool {
     loop {
         match options {
@@ -134,6 +182,7 @@ fn is_source_routed(mut options: &[u8]) -> bool {
 }
 
 /// Writes both addresses and updates the header checksum by `difference`. False, and no change, without a header.
+#[inline]
 pub(super) fn set_addresses(
     bytes: &mut [u8],
     source: Ipv4Addr,
@@ -152,6 +201,7 @@ pub(super) fn set_addresses(
 }
 
 /// Sets the time to live and updates the header checksum.
+#[inline]
 pub(super) fn set_time_to_live(bytes: &mut [u8], time_to_live: u8) {
     if let Some([_, _, _, _, _, _, _, _, ttl, protocol, c0, c1, ..]) =
         bytes.first_chunk_mut::<HEADER>()

@@ -47,6 +47,7 @@ pub(super) struct Header {
 /// check, since the quotations of ICMP errors are not.
 ///
 /// Cost: O(extension headers), at most [`HEADERS_MAX`].
+#[inline]
 pub(super) fn read(bytes: &[u8]) -> Result<Header, Defect> {
     let head = bytes.first_chunk::<HEADER>().ok_or(Defect::Ipv6Truncated)?;
     let [first, _, _, _, l0, l1, next, _, addresses @ ..] = head;
@@ -136,6 +137,7 @@ fn fragment(layout: &mut Layout, word: u16, end: u16) {
 }
 
 /// Both addresses of a header.
+#[inline]
 fn split(addresses: &[u8; 32]) -> (Ipv6Addr, Ipv6Addr) {
     let mut source = [0; 16];
     let mut destination = [0; 16];
@@ -146,6 +148,7 @@ fn split(addresses: &[u8; 32]) -> (Ipv6Addr, Ipv6Addr) {
 }
 
 /// Writes both addresses. False, and no change, without a header.
+#[inline]
 pub(super) fn set_addresses(bytes: &mut [u8], source: Ipv6Addr, destination: Ipv6Addr) -> bool {
     let Some([_, _, _, _, _, _, _, _, addresses @ ..]) = bytes.first_chunk_mut::<HEADER>() else {
         return false;

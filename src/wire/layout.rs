@@ -33,6 +33,7 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Bytes from the transport header on, by the network header.
+    #[inline]
     pub(super) fn transport_length(&self) -> u32 {
         self.length.saturating_sub(u32::from(self.transport))
     }
@@ -47,16 +48,19 @@ pub(super) const fn be16(high: u8, low: u8) -> u16 {
 }
 
 /// The `N` bytes at `at`, where they are there.
+#[inline]
 pub(super) fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk::<N>().copied()
 }
 
 /// The word at `at`, where it is there.
+#[inline]
 pub(super) fn word_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes_at(bytes, at).map(u16::from_be_bytes)
 }
 
 /// Puts `new` at `at`, if all of it fits, and says whether it did.
+#[inline]
 pub(super) fn put_at<const N: usize>(bytes: &mut [u8], at: usize, new: [u8; N]) -> bool {
     match bytes.get_mut(at..).and_then(|b| b.first_chunk_mut::<N>()) {
         Some(place) => {

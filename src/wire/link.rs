@@ -47,6 +47,7 @@ impl Link {
     }
 
     /// Reads the link header. Cost: O(1).
+    #[inline(always)]
     pub(super) fn read(self, bytes: &[u8]) -> Result<Header, Defect> {
         match self {
             Self::Ip => ip(bytes),
@@ -103,6 +104,7 @@ impl Default for Header {
 }
 
 /// No header: the version is the packet's own first four bits.
+#[inline]
 fn ip(bytes: &[u8]) -> Result<Header, Defect> {
     let family = match bytes.first().map(|first| first >> 4) {
         Some(4) => Family::V4,
@@ -116,6 +118,7 @@ fn ip(bytes: &[u8]) -> Result<Header, Defect> {
     })
 }
 
+#[inline]
 fn ethernet(bytes: &[u8]) -> Result<Header, Defect> {
     let head = bytes.first_chunk::<14>().ok_or(Defect::LinkTruncated)?;
     let &[first, .., p, q] = head;
@@ -147,6 +150,7 @@ const fn is_tag(kind: u16) -> bool {
     matches!(kind, 0x8100 | 0x88a8 | 0x9100)
 }
 
+#[inline]
 fn family(kind: u16) -> Result<Family, Defect> {
     match kind {
         0x0800 => Ok(Family::V4),

@@ -127,6 +127,7 @@ impl<'a, K: FrameKey> Frame<'a, K> {
     /// [`defect`](Packet::defect).
     ///
     /// Cost: O(1) for IPv4; O(extension headers), at most 8, for IPv6. Nothing is copied.
+    #[inline]
     pub fn parse(link: Link, bytes: &'a mut [u8], arrival: &Arrival) -> Result<Self, Defect> {
         let link = link.read(bytes)?;
         let packet = bytes
@@ -143,6 +144,7 @@ impl<'a, K: FrameKey> Frame<'a, K> {
     /// # Errors
     ///
     /// As [`parse`](Self::parse).
+    #[inline]
     pub fn ethernet(bytes: &'a mut [u8], arrival: &Arrival) -> Result<Self, Defect> {
         Self::parse(Link::Ethernet, bytes, arrival)
     }
@@ -152,16 +154,41 @@ impl<'a, K: FrameKey> Frame<'a, K> {
     /// # Errors
     ///
     /// As [`parse`](Self::parse).
+    #[inline]
     pub fn ip(bytes: &'a mut [u8], arrival: &Arrival) -> Result<Self, Defect> {
         Self::parse(Link::Ip, bytes, arrival)
     }
 
+    // Out of line, and apart from its sisters: merged, they share registers and stores, and all lose by it.
+    #[inline(never)]
     fn read_v4(
         link: link::Header,
         packet: &'a mut [u8],
         arrival: &Arrival,
     ) -> Result<Self, Defect> {
+        match ipv4::read_plain(packet) {
+            Some(header) => Self::finish_v4(link, packet, header, arrival),
+            None => Self::read_odd_v4(link, packet, arrival),
+        }
+    }
+
+    #[inline(never)]
+    fn read_odd_v4(
+        link: link::Header,
+        packet: &'a mut [u8],
+        arrival: &Arrival,
+    ) -> Result<Self, Defect> {
         let header = ipv4::read(packet)?;
+        Self::finish_v4(link, packet, header, arrival)
+    }
+
+    #[inline(always)]
+    fn finish_v4(
+        link: link::Header,
+        packet: &'a mut [u8],
+        header: ipv4::Header,
+        arrival: &Arrival,
+    ) -> Result<Self, Defect> {
         let packet =
             trim(packet, header.layout.length, arrival.cut).ok_or(Defect::Ipv4TotalLength)?;
         if !ipv4::is_intact(packet, &header.layout) {
@@ -187,6 +214,7 @@ impl<'a, K: FrameKey> Frame<'a, K> {
         })
     }
 
+    #[inline(never)]
     fn read_v6(
         link: link::Header,
         packet: &'a mut [u8],
@@ -357,6 +385,7 @@ pub struct Piece {
 }
 
 /// The packet without the bytes behind its own length; `None` where bytes are missing that should not.
+#[inline]
 fn trim(packet: &mut [u8], length: u32, cut: bool) -> Option<&mut [u8]> {
     if length as usize > packet.len() {
         return cut.then_some(packet);
@@ -364,6 +393,7 @@ fn trim(packet: &mut [u8], length: u32, cut: bool) -> Option<&mut [u8]> {
     packet.get_mut(..length as usize)
 }
 
+#[inline(always)]
 fn read_transport(packet: &[u8], layout: &Layout) -> transport::Transport {
     let bytes = packet.get(usize::from(layout.transport)..).unwrap_or(&[]);
     transport::read(bytes, layout)

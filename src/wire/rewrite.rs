@@ -41,17 +41,34 @@ impl Patch {
 
     /// Changes the addresses in the network header at the start of `bytes`, and gives the difference that they make to a
     /// pseudo header.
+    #[inline]
     fn network(&self, bytes: &mut [u8], layout: &Layout) -> u16 {
         if !self.changes_address {
             return 0;
         }
-        // Source-routed: the checksum has the last hop's address in it, so only the source counts.
-        let first_half = match layout.family {
+        if layout.routed {
+            return self.network_routed(bytes, layout.family);
+        }
+        self.set_addresses(bytes);
+        self.addresses
+    }
+
+    /// The same for a source-routed packet: its checksum has the last hop's address in it, so only the source counts.
+    #[cold]
+    fn network_routed(&self, bytes: &mut [u8], family: Family) -> u16 {
+        let place = match family {
             Family::V4 => 12..16,
             Family::V6 => 8..24,
         };
-        let before = checksum::sum(bytes.get(first_half.clone()).unwrap_or(&[]));
-        match layout.family {
+        let before = checksum::sum(bytes.get(place.clone()).unwrap_or(&[]));
+        self.set_addresses(bytes);
+        let after = checksum::sum(bytes.get(place).unwrap_or(&[]));
+        checksum::difference(before, after)
+    }
+
+    #[inline]
+    fn set_addresses(&self, bytes: &mut [u8]) {
+        match self.to.family {
             Family::V4 => {
                 let address = |bits: u128| Ipv4Addr::from_bits((bits >> 96) as u32);
                 let (source, destination) = (address(self.to.source), address(self.to.destination));
@@ -61,15 +78,11 @@ impl Patch {
                 ipv6::set_addresses(bytes, self.to.source.into(), self.to.destination.into());
             }
         }
-        if layout.routed {
-            let after = checksum::sum(bytes.get(first_half).unwrap_or(&[]));
-            return checksum::difference(before, after);
-        }
-        self.addresses
     }
 
     /// Changes the ports in the transport header at the start of `bytes`, and its checksum by them and by `pseudo`, the
     /// difference of the addresses. `length` is the whole transport's, if it is known: SCTP's checksum depends on it.
+    #[inline]
     fn transport(&self, bytes: &mut [u8], pseudo: u16, checksums: Checksums, length: Option<u32>) {
         let protocol = self.to.protocol;
         match protocol {
@@ -101,6 +114,7 @@ impl Patch {
     }
 
     /// Changes type and code, and the identifier where the new type has one; gives the difference of what changed.
+    #[inline(never)]
     fn icmp(&self, bytes: &mut [u8]) -> u16 {
         let Some([kind, code, _, _, i0, i1, ..]) = bytes.first_chunk_mut::<8>() else {
             return 0;
@@ -118,6 +132,7 @@ impl Patch {
 
     /// Changes SCTP's ports and its CRC32c by what they change. A checksum of zero stays: it says that there is none
     /// (RFC 9653). Where the packet's length is unknown (a fragment) the CRC cannot follow and is left as it is.
+    #[inline(never)]
     fn sctp(&self, bytes: &mut [u8], checksums: Checksums, length: Option<u32>) {
         let new = self.port_bytes();
         let Some(mut difference) = bytes_at::<4>(bytes, 0) else {
@@ -143,6 +158,7 @@ impl Patch {
 
 /// Updates the one's-complement checksum of a transport header after its addresses changed by `pseudo` and its own words
 /// by `change`.
+#[inline]
 fn fix(bytes: &mut [u8], protocol: Protocol, pseudo: u16, change: u16, checksums: Checksums) {
     let pseudo = if has_pseudo_header(protocol) {
         pseudo

@@ -52,29 +52,39 @@ impl Transport {
 /// Reads the transport header that `layout` describes; `bytes` begin with it, and may end early.
 ///
 /// A defective header still gives its ports where the four bytes are there. Cost: O(1).
+#[inline(always)]
 pub(super) fn read(bytes: &[u8], layout: &Layout) -> Transport {
     if layout.fragment == Fragment::Later {
         return Transport::default();
     }
     match layout.protocol {
-        Protocol::TCP => tcp(bytes, layout),
-        Protocol::UDP => udp(bytes, layout, false),
-        Protocol::UDP_LITE => udp(bytes, layout, true),
-        Protocol::ICMP | Protocol::ICMPV6 => icmp(bytes, layout.protocol),
+        Protocol::TCP => tcp(bytes, layout.transport_length()),
+        Protocol::UDP => udp(bytes, layout.fragment, layout.transport_length(), false),
+        protocol => other(bytes, protocol, layout.fragment, layout.transport_length()),
+    }
+}
+
+/// All but TCP and UDP: out of line, so that these two are short.
+#[inline(never)]
+fn other(bytes: &[u8], protocol: Protocol, fragment: Fragment, length: u32) -> Transport {
+    match protocol {
+        Protocol::UDP_LITE => udp(bytes, fragment, length, true),
+        Protocol::ICMP | Protocol::ICMPV6 => icmp(bytes, protocol),
         Protocol::SCTP => sctp(bytes),
-        Protocol::GRE => gre(bytes, layout),
+        Protocol::GRE => gre(bytes, length),
         _ => Transport::default(),
     }
 }
 
-fn tcp(bytes: &[u8], layout: &Layout) -> Transport {
+#[inline(always)]
+fn tcp(bytes: &[u8], length: u32) -> Transport {
     let Some(&[p0, p1, p2, p3, _, _, _, _, _, _, _, _, offset, flags, ..]) =
         bytes.first_chunk::<20>()
     else {
         return truncated(bytes, Defect::TcpTruncated);
     };
     let header = u32::from(offset >> 4) * 4;
-    let defect = if header < 20 || header > layout.transport_length() {
+    let defect = if header < 20 || header > length {
         Some(Defect::TcpHeaderLength)
     } else if header as usize > bytes.len() {
         Some(Defect::TcpTruncated)
@@ -90,14 +100,15 @@ fn tcp(bytes: &[u8], layout: &Layout) -> Transport {
 
 /// UDP, and UDP-Lite, where the length field is the checksum's coverage: 0 is everything, 1 to 7 are illegal (RFC 3828
 /// section 3.1).
-fn udp(bytes: &[u8], layout: &Layout, lite: bool) -> Transport {
+#[inline(always)]
+fn udp(bytes: &[u8], fragment: Fragment, length: u32, lite: bool) -> Transport {
     let Some(&[p0, p1, p2, p3, l0, l1, _, _]) = bytes.first_chunk::<8>() else {
         return truncated(bytes, Defect::UdpTruncated);
     };
-    let length = u32::from(be16(l0, l1));
+    let stated = u32::from(be16(l0, l1));
     // The length of a first fragment is that of the whole datagram.
-    let beyond = length > layout.transport_length() && layout.fragment != Fragment::First;
-    let short = length < 8 && !(lite && length == 0);
+    let beyond = stated > length && fragment != Fragment::First;
+    let short = stated < 8 && !(lite && stated == 0);
     Transport {
         defect: (beyond || short).then_some(Defect::UdpLength),
         ..Transport::with_ports([p0, p1, p2, p3])
@@ -127,12 +138,12 @@ fn sctp(bytes: &[u8]) -> Transport {
 }
 
 /// GRE (RFC 2784, RFC 2890) and its version 1 (RFC 2637): the header has to be there as its flags say.
-fn gre(bytes: &[u8], layout: &Layout) -> Transport {
+fn gre(bytes: &[u8], length: u32) -> Transport {
     let Some([flags, version]) = bytes_at::<2>(bytes, 0) else {
         return Transport::defective(Defect::GreTruncated);
     };
     let size = gre_header(flags, version);
-    if size > layout.transport_length() {
+    if size > length {
         return Transport::defective(Defect::GreTruncated);
     }
     Transport::default()
@@ -152,6 +163,7 @@ fn gre_header(flags: u8, version: u8) -> u32 {
 }
 
 /// A header that is not there in full, with its ports if they are.
+#[cold]
 fn truncated(bytes: &[u8], defect: Defect) -> Transport {
     Transport {
         defect: Some(defect),
