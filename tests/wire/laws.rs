@@ -59,13 +59,17 @@ proptest! {
             let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
             frame.packet().len() - frame.transport().len()
         };
-        prop_assume!(covered && bytes.len() > header + 4);
+        if !covered || bytes.len() <= header + 4 {
+            return Ok(());
+        }
         // Not the ports and lengths, whose damage may make another packet of it.
         let at = header + 4 + at.index(bytes.len() - header - 4);
         let is_length = matches!(datagram.transport, Transport::Udp { .. }) && at < header + 8
             || matches!(datagram.transport, Transport::Tcp(_)) && at == header + 12
             || matches!(datagram.transport, Transport::Icmp { .. }) && at < header + 6;
-        prop_assume!(!is_length);
+        if is_length {
+            return Ok(());
+        }
         bytes[at] ^= 1 << bit;
         let mut frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
         prop_assert!(!frame.is_intact());
@@ -159,7 +163,9 @@ proptest! {
     /// Fragments are told apart; their addresses can be rewritten each on its own, and put together they are right again.
     #[test]
     fn fragments_rewrite_apart(datagram in datagram(), port in port()) {
-        prop_assume!(!matches!(datagram.transport, Transport::Sctp { .. }));
+        if matches!(datagram.transport, Transport::Sctp { .. }) {
+            return Ok(());
+        }
         let mut datagram = datagram;
         datagram.dont_fragment = false;
         datagram.identification = 0x1234;
