@@ -50,6 +50,7 @@ fn resets() {
             let found = answer(&bytes, Link::Ip, reset).map(|mut bytes| {
                 let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
                 let segment = frame.segment().unwrap();
+                assert!(frame.dont_fragment() && frame.traffic_class() == 0);
                 assert!(frame.is_intact());
                 assert_eq!(
                     (frame.key().source().port, frame.key().destination().port),
@@ -78,18 +79,19 @@ fn errors() {
         (true, too_big, [2, 0, 0, 0, 0x05, 0x78], 1280),
     ] {
         for payload in [0, 100, 1400] {
-            let bytes = between_two(v6, Transport::udp(1, 2))
-                .with_payload(&vec![1; payload])
-                .emit()
-                .unwrap();
+            let mut datagram = between_two(v6, Transport::udp(1, 2));
+            datagram.traffic_class = 0x29;
+            let bytes = datagram.with_payload(&vec![1; payload]).emit().unwrap();
             let mut error = answer(&bytes, Link::Ip, notice).unwrap();
             let header = if v6 { 40 } else { 20 };
             assert_eq!(error.len(), limit.min(header + 8 + bytes.len()));
+            let class = if v6 { 0 } else { 0xc8 };
             assert_eq!(error[header + 8..], bytes[..error.len() - header - 8]);
             let [kind, code, rest @ ..] = head;
             assert_eq!(error[header..header + 2], [kind, code]);
             assert_eq!(error[header + 4..header + 8], rest);
             let frame: Frame = Frame::ip(&mut error, &Arrival::default()).unwrap();
+            assert_eq!((frame.traffic_class(), frame.dont_fragment()), (class, v6));
             assert!(frame.is_intact());
             assert_eq!(
                 frame.key().destination().address,

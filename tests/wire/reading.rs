@@ -237,6 +237,9 @@ fn families_and_links() {
     assert_eq!(parse(Link::Ip, &wrong), Err(Defect::Ipv4Checksum));
     wrong[0] = 0x44;
     assert_eq!(parse(Link::Ip, &wrong), Err(Defect::Ipv4HeaderLength));
+    wrong[0] = 0x45;
+    wrong[2..4].copy_from_slice(&[0, 19]);
+    assert_eq!(parse(Link::Ip, &wrong), Err(Defect::Ipv4HeaderLength));
     wrong[0] = 0x54;
     assert_eq!(parse(Link::Ip, &wrong), Err(Defect::NotIp));
 }
@@ -261,6 +264,12 @@ fn ipv6_ranges() {
     let mut bytes = datagram.emit().unwrap();
     bytes.resize(bytes.len() + 40, 0);
     let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+    assert_eq!(frame.defect(), Some(Defect::Ipv6Extension));
+    // And one that the capture cut off.
+    datagram.payload = vec![6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut bytes = datagram.emit().unwrap();
+    let cut = Arrival::default().cut_short();
+    let frame: Frame = Frame::ip(&mut bytes[..50], &cut).unwrap();
     assert_eq!(frame.defect(), Some(Defect::Ipv6Extension));
 }
 
@@ -300,7 +309,16 @@ fn what_intact_means() {
         destination: 2,
         coverage: 0,
     };
-    let mut bytes = between_two(false, lite).emit().unwrap();
+    let mut bytes = between_two(false, lite.clone()).emit().unwrap();
+    bytes[26..28].copy_from_slice(&[0, 0]);
+    let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
+    assert!(!frame.is_intact());
+    // Even where the sum happens to be the zero that stands there.
+    let mut datagram = between_two(false, lite).with_payload(&[0, 0]);
+    let sum = datagram.emit().unwrap();
+    datagram.payload = sum[26..28].to_vec();
+    let mut bytes = datagram.emit().unwrap();
+    assert_eq!(bytes[26..28], [0xff, 0xff]);
     bytes[26..28].copy_from_slice(&[0, 0]);
     let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
     assert!(!frame.is_intact());

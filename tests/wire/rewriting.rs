@@ -348,6 +348,7 @@ fn odd_quotations() {
         assert_eq!(frame.quoted(), None, "{kind}");
     }
     let mut strange = between_two(true, Transport::Other(Protocol::ICMP));
+    let sent = between_two(true, Transport::udp(5, 6)).emit().unwrap();
     strange.payload = [&[3, 1, 0, 0, 0, 0, 0, 0][..], &sent].concat();
     let mut bytes = strange.emit().unwrap();
     let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).unwrap();
