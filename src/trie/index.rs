@@ -115,7 +115,7 @@ pub const CAPACITY_MAX: usize = 1 << 30;
 ///
 /// Slots that were split in the current round hold half as many as those that were not, so the fullest hold twice the
 /// average at the end of a round; eight fit in a bucket. At 3 some 2 % of the slots overflow into a node below.
-pub(super) const LOAD_GROW: usize = 3;
+pub(super) const LOAD_GROW: usize = 2;
 
 /// What each arena must hold for `capacity` entries: slots of the root, slots of nodes, pages of cells.
 ///
@@ -129,6 +129,9 @@ fn arenas(capacity: usize) -> (usize, usize, usize) {
     let pages = (capacity + capacity / 4).div_ceil(PAGE) + 16;
     (root, nodes, pages)
 }
+
+/// Entries up to which slots and cells are taken to lie in a core's own cache (32 bytes each: half a megabyte).
+const SMALL: usize = if cfg!(test) { 200 } else { 1 << 14 };
 
 /// One burst's worth of lookups kept in flight together.
 const STAGE: usize = 32;
@@ -258,9 +261,16 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
     /// The ids of `keys`, in order, into `ids`; as many as the shorter of both has.
     ///
     /// Equal to [`find`](Self::find) for each, but done stage by stage over groups of 32, so that the cache misses of a
-    /// group overlap. Any length is fine; 32 and more get the most from it.
+    /// group overlap. Any length is fine; 32 and more get the most from it. A table so small that nothing misses is searched
+    /// key by key, which is then faster.
     #[inline]
     pub fn find_many(&self, keys: &[K], ids: &mut [Option<u32>]) {
+        if self.len <= SMALL {
+            for (key, id) in keys.iter().zip(ids) {
+                *id = self.find(key);
+            }
+            return;
+        }
         for (keys, ids) in keys.chunks(STAGE).zip(ids.chunks_mut(STAGE)) {
             let mut headers = [0; STAGE];
             for (header, key) in headers.iter_mut().zip(keys) {
@@ -280,48 +290,45 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
     }
 
     /// At most [`STAGE`] lookups side by side.
-    ///
-    /// No stage has a branch that depends on what was loaded: a mispredicted one would wait for its cache miss and then throw
-    /// away the misses behind it. What the stages cannot settle is left to a last, rare one.
     #[inline]
     fn find_group(&self, headers: &[u64], keys: &[K], ids: &mut [Option<u32>]) {
-        // The candidate cell of each lookup; any cell where there is none.
-        let mut candidates = [0u32; STAGE];
-        // A bit for each lookup that has a candidate, or a node to go through.
-        let (mut some, mut more) = (0u32, 0u32);
-        let slots = headers.iter().take(keys.len()).enumerate();
-        for ((place, &header), candidate) in slots.zip(&mut candidates) {
+        // Where each lookup goes on: its candidate cell, or one of these two.
+        const MISS: u32 = u32::MAX;
+        const SLOW: u32 = u32::MAX - 1;
+        let mut candidates = [MISS; STAGE];
+        let mut indexes = [0u32; STAGE];
+        for (index, &header) in indexes.iter_mut().zip(headers.iter().take(keys.len())) {
+            *index = self.root_index(header) as u32;
+        }
+        // A load whose value is wanted by nobody is all that safe code has for a prefetch: so few instructions each that the
+        // whole group's loads are under way at once.
+        let touched = indexes.iter().take(keys.len()).fold(0, |touched, &index| {
+            touched ^ self.root.get(index as usize).map_or(0, |slot| slot.word)
+        });
+        core::hint::black_box(touched);
+        let stage = candidates.iter_mut().zip(indexes).zip(headers);
+        for ((candidate, index), &header) in stage.take(keys.len()) {
             let slot = self
                 .root
-                .get(self.root_index(header))
+                .get(index as usize)
                 .copied()
                 .unwrap_or(Slot::EMPTY);
             let matches = slot.matches(tag(header));
-            *candidate = slot.base().wrapping_add((matches.trailing_zeros() / 8) & 7);
-            some |= u32::from(matches != 0) << place;
-            more |= u32::from(slot.is_node()) << place;
+            let hit = slot.base().wrapping_add(matches.trailing_zeros() / 8);
+            let none = if slot.is_node() { SLOW } else { MISS };
+            *candidate = if matches != 0 { hit } else { none };
         }
-        let mut right = 0u32;
-        let lookups = candidates.iter().zip(keys).zip(ids.iter_mut()).enumerate();
-        for (place, ((&candidate, key), id)) in lookups {
-            let Some(cell) = self.cells.get(candidate as usize) else {
-                // A node's children, or nothing at all: no cell to compare.
-                *id = None;
-                continue;
+        let touched = candidates.iter().take(keys.len()).fold(0, |touched, &cell| {
+            touched ^ self.cells.get(cell as usize).map_or(0, |cell| cell.id)
+        });
+        core::hint::black_box(touched);
+        let lookups = candidates.iter().zip(headers).zip(keys);
+        for (((&candidate, &header), key), id) in lookups.zip(ids) {
+            *id = match self.cells.get(candidate as usize) {
+                Some(cell) if cell.key == *key => Some(cell.id),
+                None if candidate == MISS => None,
+                _ => self.find_slow(header, key),
             };
-            let is_right = cell.key == *key && some >> place & 1 == 1;
-            *id = is_right.then_some(cell.id);
-            right |= u32::from(is_right) << place;
-        }
-        let mut left = (some | more) & !right;
-        while left != 0 {
-            let place = left.trailing_zeros() as usize;
-            left &= left - 1;
-            if let (Some(&header), Some(key), Some(id)) =
-                (headers.get(place), keys.get(place), ids.get_mut(place))
-            {
-                *id = self.find_slow(header, key);
-            }
         }
     }
 
