@@ -169,6 +169,12 @@ impl<K: Copy> Cells<K> {
         }
     }
 
+    /// Leaves no more than `spare` pages to be taken, to see what happens at the end of memory.
+    #[cfg(test)]
+    pub(crate) fn squeeze(&mut self, spare: usize) {
+        self.pages_max = self.pages.len() + spare;
+    }
+
     /// Pages that can still be given to any class.
     pub(crate) fn pages_left(&self) -> usize {
         self.unused_count + (self.pages_max - self.pages.len())

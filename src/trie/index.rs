@@ -114,24 +114,24 @@ pub const CAPACITY_MAX: usize = 1 << 30;
 /// The root grows when it has more than this many entries a slot.
 ///
 /// Slots that were split in the current round hold half as many as those that were not, so the fullest hold twice the
-/// average at the end of a round; eight fit in a bucket. At 3 some 2 % of the slots overflow into a node below.
+/// average at the end of a round; eight fit in a bucket. The module's documentation derives the rest.
 pub(super) const LOAD_GROW: usize = 2;
 
 /// What each arena must hold for `capacity` entries: slots of the root, slots of nodes, pages of cells.
 ///
 /// * Root: one slot for [`LOAD_GROW`] entries.
-/// * Nodes: two slots for each overflowing slot, expected 1 in 50; a quarter of the root is kept.
-/// * Cells: a bucket wastes at most one, so `capacity / 3` at worst and half of that when odd counts are as likely as even
-///   ones; a quarter is kept, and some pages that fragmentation can hold back.
+/// * Nodes: two slots for each overflowing slot, expected 1 in 200; a quarter of the root is kept.
+/// * Cells: a bucket wastes at most one, expected 0.22 for each entry at two entries a slot; a third is kept, and some pages
+///   that fragmentation can hold back.
 fn arenas(capacity: usize) -> (usize, usize, usize) {
     let root = capacity / LOAD_GROW + 1;
     let nodes = root / 4 + 256;
-    let pages = (capacity + capacity / 4).div_ceil(PAGE) + 16;
+    let pages = (capacity + capacity / 3).div_ceil(PAGE) + 16;
     (root, nodes, pages)
 }
 
-/// Entries up to which slots and cells are taken to lie in a core's own cache (32 bytes each: half a megabyte).
-const SMALL: usize = if cfg!(test) { 200 } else { 1 << 14 };
+/// Entries up to which slots and cells are taken to lie in a core's own cache (some 40 bytes each).
+const SMALL: usize = if cfg!(test) { 200 } else { 1 << 12 };
 
 /// One burst's worth of lookups kept in flight together.
 const STAGE: usize = 32;
@@ -318,9 +318,12 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
             let none = if slot.is_node() { SLOW } else { MISS };
             *candidate = if matches != 0 { hit } else { none };
         }
-        let touched = candidates.iter().take(keys.len()).fold(0, |touched, &cell| {
-            touched ^ self.cells.get(cell as usize).map_or(0, |cell| cell.id)
-        });
+        let touched = candidates
+            .iter()
+            .take(keys.len())
+            .fold(0, |touched, &cell| {
+                touched ^ self.cells.get(cell as usize).map_or(0, |cell| cell.id)
+            });
         core::hint::black_box(touched);
         let lookups = candidates.iter().zip(headers).zip(keys);
         for (((&candidate, &header), key), id) in lookups.zip(ids) {

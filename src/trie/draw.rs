@@ -1,0 +1,216 @@
+//! Pictures of a small trie, for Graphviz or as SVG: to see what level and path compression do.
+//!
+//! Apart because it only reads, and because nobody needs it at run time.
+
+use core::fmt;
+
+use super::header::HeaderHash;
+use super::index::LcIndex;
+use super::slot::{Slot, View};
+use crate::key::Key;
+
+impl<K: Key, H: HeaderHash> LcIndex<K, H> {
+    /// Writes the trie as a Graphviz graph: nodes as records of their children, buckets as lists of keys and ids.
+    ///
+    /// Cost: O(slots + entries); meant for some hundred of them.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    ///
+    /// ```
+    /// use gufc::trie::LcIndex;
+    /// use core::net::Ipv4Addr;
+    ///
+    /// let mut index = LcIndex::try_new([1, 2], 4)?;
+    /// index.insert(&Ipv4Addr::new(192, 0, 2, 1), 7)?;
+    /// let mut dot = String::new();
+    /// index.draw_dot(&mut dot)?;
+    /// assert!(dot.contains("192.0.2.1 = 7"));
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    pub fn draw_dot(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        writeln!(out, "digraph trie {{\n  node [shape=record, fontsize=10];")?;
+        self.dot_record(out, "root", "root", &self.root)?;
+        writeln!(out, "}}")
+    }
+
+    fn dot_record(
+        &self,
+        out: &mut impl fmt::Write,
+        name: &str,
+        title: &str,
+        slots: &[Slot],
+    ) -> fmt::Result {
+        write!(out, "  {name} [label=\"{{{title}|{{")?;
+        for index in 0..slots.len() {
+            let bar = if index == 0 { "" } else { "|" };
+            write!(out, "{bar}<{index}>{index}")?;
+        }
+        writeln!(out, "}}}}\"];")?;
+        for (index, &slot) in slots.iter().enumerate() {
+            match slot.view() {
+                View::Empty => {}
+                View::Bucket(bucket) => {
+                    write!(out, "  b{} [shape=box, label=\"", bucket.base)?;
+                    for cell in self.cells.run(bucket.base, bucket.count) {
+                        write!(out, "{:?} = {}\\l", cell.key, cell.id)?;
+                    }
+                    writeln!(out, "\"];\n  {name}:{index} -> b{};", bucket.base)?;
+                }
+                View::Node(node) => {
+                    let below = alloc::format!("n{}", node.base);
+                    let title = alloc::format!("bit {}, {} wide", node.position, node.bits);
+                    writeln!(out, "  {name}:{index} -> {below};")?;
+                    let children = self.nodes.run(node.base, node.bits);
+                    self.dot_record(out, &below, &title, children)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the trie as an SVG image: a row of slots for each level, darker where a bucket is fuller; what a bucket holds
+    /// shows when pointed at.
+    ///
+    /// Cost: O((slots + entries) × depth); meant for some hundred of them.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub fn draw_svg(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        let width: usize = self.root.iter().map(|&slot| self.columns(slot)).sum();
+        let height = self.levels(&self.root);
+        writeln!(
+            out,
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" font-family=\"sans-serif\" font-size=\"10\">",
+            width * COLUMN + 2 * MARGIN,
+            height * ROW + 2 * MARGIN
+        )?;
+        self.svg_row(out, &self.root, MARGIN, MARGIN)?;
+        writeln!(out, "</svg>")
+    }
+
+    fn svg_row(
+        &self,
+        out: &mut impl fmt::Write,
+        slots: &[Slot],
+        x: usize,
+        y: usize,
+    ) -> fmt::Result {
+        let mut x = x;
+        for (index, &slot) in slots.iter().enumerate() {
+            let wide = self.columns(slot) * COLUMN;
+            let (fill, text) = match slot.view() {
+                View::Empty => ("#ffffff", ""),
+                View::Bucket(bucket) => {
+                    let shade = SHADES.get(bucket.count - 1).copied().unwrap_or("#000000");
+                    (shade, "")
+                }
+                View::Node(_) => ("#ffe9b3", "node"),
+            };
+            write!(out, "<g><title>child {index}")?;
+            match slot.view() {
+                View::Empty => write!(out, ": empty")?,
+                View::Bucket(bucket) => {
+                    for cell in self.cells.run(bucket.base, bucket.count) {
+                        write!(out, "\n{:?} = {}", cell.key, cell.id)?;
+                    }
+                }
+                View::Node(node) => {
+                    write!(
+                        out,
+                        ": bits {} to {}",
+                        node.position,
+                        node.position + node.bits - 1
+                    )?;
+                }
+            }
+            writeln!(
+                out,
+                "</title><rect x=\"{x}\" y=\"{y}\" width=\"{wide}\" height=\"{BOX}\" fill=\"{fill}\" stroke=\"#444444\"/>"
+            )?;
+            let (middle, line) = (x + wide / 2, y + BOX - 6);
+            if let View::Bucket(bucket) = slot.view() {
+                writeln!(
+                    out,
+                    "<text x=\"{middle}\" y=\"{line}\" text-anchor=\"middle\">{}</text>",
+                    bucket.count
+                )?;
+            } else if !text.is_empty() {
+                writeln!(
+                    out,
+                    "<text x=\"{middle}\" y=\"{line}\" text-anchor=\"middle\">{text}</text>"
+                )?;
+            }
+            writeln!(out, "</g>")?;
+            if let View::Node(node) = slot.view() {
+                let (top, foot) = (y + BOX, y + ROW);
+                writeln!(
+                    out,
+                    "<path d=\"M{middle} {top}V{foot}\" stroke=\"#444444\"/>"
+                )?;
+                self.svg_row(out, self.nodes.run(node.base, node.bits), x, foot)?;
+            }
+            x += wide;
+        }
+        Ok(())
+    }
+
+    /// Columns that a slot and all below it need.
+    fn columns(&self, slot: Slot) -> usize {
+        match slot.view() {
+            View::Node(node) => {
+                let children = self.nodes.run(node.base, node.bits);
+                children.iter().map(|&slot| self.columns(slot)).sum()
+            }
+            _ => 1,
+        }
+    }
+
+    fn levels(&self, slots: &[Slot]) -> usize {
+        let below = slots.iter().map(|slot| match slot.view() {
+            View::Node(node) => self.levels(self.nodes.run(node.base, node.bits)),
+            _ => 0,
+        });
+        1 + below.max().unwrap_or(0)
+    }
+}
+
+const COLUMN: usize = 22;
+const BOX: usize = 20;
+const ROW: usize = 34;
+const MARGIN: usize = 8;
+/// From one entry to eight.
+const SHADES: [&str; 8] = [
+    "#eef5fb", "#dcebf7", "#cbe1f3", "#b9d7ef", "#a8cdeb", "#96c3e7", "#85b9e3", "#73afdf",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::trie::{Spread, ToyHash};
+    use alloc::string::String;
+
+    #[test]
+    fn every_entry_is_in_both_pictures_once() {
+        let mut index = LcIndex::try_with_hash(ToyHash::Constant(0), 400).unwrap();
+        for n in 0..100 {
+            index.insert(&Spread(n * 10), u32::from(n)).unwrap();
+        }
+        let (mut dot, mut svg) = (String::new(), String::new());
+        index.draw_dot(&mut dot).unwrap();
+        index.draw_svg(&mut svg).unwrap();
+        for n in 0..100u16 {
+            let entry = alloc::format!("Spread({}) = {n}", n * 10);
+            assert_eq!(dot.matches(&alloc::format!("{entry}\\l")).count(), 1);
+            assert_eq!(
+                svg.lines().filter(|line| line.starts_with(&entry)).count(),
+                1,
+                "{entry}"
+            );
+        }
+        assert_eq!(svg.matches("<g>").count(), svg.matches("</g>").count());
+        assert_eq!(dot.matches('{').count(), dot.matches('}').count());
+    }
+}
