@@ -144,17 +144,6 @@ impl<A: Bits> Pooled for Record<A> {
         bits: A::ZERO,
         number_len: 0,
     };
-
-    fn linking(next: u32) -> Self {
-        Self {
-            number_len: next,
-            ..Self::BLANK
-        }
-    }
-
-    fn link(&self) -> u32 {
-        self.number_len
-    }
 }
 
 /// A prefix that holds the address looked up.
@@ -241,17 +230,6 @@ impl Node {
 
 impl Pooled for Node {
     const BLANK: Self = Self::at_depth(0);
-
-    fn linking(next: u32) -> Self {
-        Self {
-            internal: u64::from(next),
-            ..Self::BLANK
-        }
-    }
-
-    fn link(&self) -> u32 {
-        self.internal as u32
-    }
 }
 
 /// Set bits of `map` below bit `index`.
@@ -731,10 +709,10 @@ impl<A: Bits> PrefixTrie<A> {
         if self.len + self.vacant.len() != self.numbers as usize {
             return Err("trie: numbers in use and vacant");
         }
-        if self.records.in_use() != Some(tally.record_room) {
+        if self.records.in_use() != tally.record_room {
             return Err("trie: records leaked");
         }
-        if self.nodes.in_use() != Some(tally.node_room) {
+        if self.nodes.in_use() != tally.node_room {
             return Err("trie: nodes leaked");
         }
         self.extra.check()

@@ -188,17 +188,6 @@ impl Pooled for Rule {
         value: 0,
         slot_any: 0,
     };
-
-    fn linking(next: u32) -> Self {
-        Self {
-            value: next,
-            ..Self::BLANK
-        }
-    }
-
-    fn link(&self) -> u32 {
-        self.value
-    }
 }
 
 /// A flow's fields besides its addresses, packed as a rule's are.

@@ -46,14 +46,6 @@ struct Wide([u128; 2]);
 
 impl Pooled for Wide {
     const BLANK: Self = Self([0; 2]);
-
-    fn linking(next: u32) -> Self {
-        Self([next.into(), 0])
-    }
-
-    fn link(&self) -> u32 {
-        self.0[0] as u32
-    }
 }
 
 /// A pattern's prefix on one side, left-aligned, and its length.
@@ -258,7 +250,7 @@ impl<T> Slab<T> {
             return Err("slab: count of vacant slots");
         }
         let wide = self.held().filter(|&slot| self.marks(slot).is_wide());
-        if self.wide.in_use() != Some(wide.count()) {
+        if self.wide.in_use() != wide.count() {
             return Err("slab: addresses leaked");
         }
         Ok(())
