@@ -4,6 +4,7 @@
 
 pub mod frame;
 pub mod hooks;
+pub mod hostile;
 pub mod linear_interest;
 pub mod linear_prefix;
 pub mod prng;
