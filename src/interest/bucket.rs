@@ -511,19 +511,19 @@ impl Buckets {
         self.buckets.get_mut(number as usize)?.as_deref_mut()
     }
 
-    /// Gives every rule of a cell that admits the flow to `visit`.
+    /// Gives priority and slot of every rule of a cell that admits the flow to `visit`.
     #[inline]
-    pub(super) fn admitting(&self, cell: &Cell, flow: &Flow, visit: &mut impl FnMut(&Rule)) {
+    pub(super) fn admitting(&self, cell: &Cell, flow: &Flow, visit: &mut impl FnMut(u64, u32)) {
         match cell.kind() {
             ONE => {
                 if cell.content.admits(flow) {
-                    visit(&cell.content);
+                    visit(cell.content.priority, cell.content.slot());
                 }
             }
             LIST => {
                 for rule in self.rules.block(cell.base(), cell.count()) {
                     if rule.admits(flow) {
-                        visit(rule);
+                        visit(rule.priority, rule.slot());
                     }
                 }
             }
@@ -531,7 +531,7 @@ impl Buckets {
         }
     }
 
-    fn admitting_bucket(&self, number: u32, flow: &Flow, visit: &mut impl FnMut(&Rule)) {
+    fn admitting_bucket(&self, number: u32, flow: &Flow, visit: &mut impl FnMut(u64, u32)) {
         let Some(Some(bucket)) = self.buckets.get(number as usize) else {
             return;
         };
@@ -561,7 +561,7 @@ impl Buckets {
                 while candidates != 0 {
                     if let Some(rule) = block.get(candidates.trailing_zeros() as usize) {
                         if rule.admits(flow) {
-                            visit(rule);
+                            visit(rule.priority, rule.slot());
                         }
                     }
                     candidates &= candidates - 1;

@@ -9,7 +9,7 @@ use core::fmt;
 use super::prefix::{Bits, Hit};
 use super::rule::{Flow, Rule};
 use super::slab::{Marks, Slab};
-use super::space::Space;
+use super::space::{Space, WALK_STEP};
 use crate::key::{Cidr, Family, Fields, Pattern};
 
 /// Patterns with a priority and a payload, found by the flows that they match.
@@ -112,7 +112,8 @@ impl<T> InterestIndex<T> {
             (source, destination) => [source, destination]
                 .map(|side| side.map_or((0, 0), |cidr| (cidr.bits(), cidr.len().into()))),
         };
-        let id = self.slots.insert(marks, sides, self.sequence, value);
+        let sequence = self.sequence;
+        let id = self.slots.insert(marks, sides, sequence, value);
         self.sequence += 1;
         let rule = Rule::new(&pattern, priority, id.slot);
         if marks.is_void() {
@@ -120,12 +121,13 @@ impl<T> InterestIndex<T> {
         }
         if marks.in_v4() {
             let [source, destination] = sides.map(narrow);
-            self.v4.insert(source, destination, rule);
+            self.v4.insert(source, destination, rule, sequence);
         }
         if marks.in_v6() {
             let [source, destination] = sides;
-            self.v6.insert(source, destination, rule);
+            self.v6.insert(source, destination, rule, sequence);
         }
+        self.build_walks();
         Ok(id)
     }
 
@@ -133,18 +135,20 @@ impl<T> InterestIndex<T> {
     ///
     /// Cost: as [`insert`](Self::insert).
     pub fn remove(&mut self, id: InterestId) -> Option<T> {
+        let sequence = self.slots.sequence(id.slot);
         let (marks, sides, value) = self.slots.remove(id)?;
         if marks.is_void() {
             self.void.remove(&id.slot);
         }
         if marks.in_v4() {
             let [source, destination] = sides.map(narrow);
-            self.v4.remove(source, destination, id.slot);
+            self.v4.remove(source, destination, id.slot, sequence);
         }
         if marks.in_v6() {
             let [source, destination] = sides;
-            self.v6.remove(source, destination, id.slot);
+            self.v6.remove(source, destination, id.slot, sequence);
         }
+        self.build_walks();
         Some(value)
     }
 
@@ -180,14 +184,14 @@ impl<T> InterestIndex<T> {
             probes,
         } = scratch;
         found.clear();
-        let visit = |rule: &Rule| {
+        let visit = |priority, slot| {
             found.push(Match {
-                priority: rule.priority,
-                id: self.slots.id(rule.slot()),
+                priority,
+                id: self.slots.id(slot),
             });
         };
         let packed = Flow::of(flow);
-        *probes = match flow.family {
+        let sought = match flow.family {
             Family::V4 => {
                 let addresses = (narrow_bits(flow.source), narrow_bits(flow.destination));
                 let room = (ready(sources, 33), ready(destinations, 33));
@@ -199,7 +203,10 @@ impl<T> InterestIndex<T> {
                 self.v6.admitting(addresses, &packed, room, visit)
             }
         };
-        self.sort(found);
+        *probes = sought.probes;
+        if !sought.in_order {
+            self.sort(found);
+        }
         found
     }
 
@@ -207,16 +214,16 @@ impl<T> InterestIndex<T> {
     /// sorting; allocates nothing.
     pub fn first(&self, flow: &Fields) -> Option<Match> {
         let mut best: Option<Match> = None;
-        let visit = |rule: &Rule| {
+        let visit = |priority, slot| {
             let earlier = match best {
                 None => true,
-                Some(held) if held.priority != rule.priority => rule.priority < held.priority,
-                Some(held) => self.slots.sequence(rule.slot()) < self.slots.sequence(held.id.slot),
+                Some(held) if held.priority != priority => priority < held.priority,
+                Some(held) => self.slots.sequence(slot) < self.slots.sequence(held.id.slot),
             };
             if earlier {
                 best = Some(Match {
-                    priority: rule.priority,
-                    id: self.slots.id(rule.slot()),
+                    priority,
+                    id: self.slots.id(slot),
                 });
             }
         };
@@ -354,7 +361,50 @@ impl<T> InterestIndex<T> {
         if counts != expected || fault {
             return Err("index: patterns of a family");
         }
+        let walks = [self.v4.walked()?, self.v6.walked()?];
+        for ((walked, reach), in_v4) in walks.into_iter().zip([true, false]) {
+            let mut count = 0;
+            for slot in self.slots.held().filter(|&slot| slot < reach) {
+                let marks = self.slots.marks(slot);
+                if if in_v4 { marks.in_v4() } else { marks.in_v6() } {
+                    count += 1;
+                    let order = self
+                        .priority(self.slots.id(slot))
+                        .zip(Some(self.slots.sequence(slot)));
+                    if walked.get(&slot).copied() != order {
+                        return Err("index: a pattern not in the walk, or elsewhere");
+                    }
+                }
+            }
+            if count != walked.len() {
+                return Err("index: a pattern in the walk that is gone");
+            }
+        }
         Ok(())
+    }
+
+    /// Brings walks that are being built a few slots further.
+    fn build_walks(&mut self) {
+        for _ in 0..WALK_STEP {
+            let Some(slot) = self.v4.walk_next() else {
+                break;
+            };
+            let rule = self.slots.sides(slot).filter(|_| self.slots.is_held(slot));
+            let rule = rule.filter(|(marks, _)| marks.in_v4());
+            let sequence = self.slots.sequence(slot);
+            let sides = rule.map(|(_, [s, d])| (narrow(s), narrow(d), sequence));
+            self.v4.walk_on(sides, self.slots.slots());
+        }
+        for _ in 0..WALK_STEP {
+            let Some(slot) = self.v6.walk_next() else {
+                break;
+            };
+            let rule = self.slots.sides(slot).filter(|_| self.slots.is_held(slot));
+            let rule = rule.filter(|(marks, _)| marks.in_v6());
+            let sequence = self.slots.sequence(slot);
+            let sides = rule.map(|(_, [s, d])| (s, d, sequence));
+            self.v6.walk_on(sides, self.slots.slots());
+        }
     }
 
     /// A pattern and its priority.

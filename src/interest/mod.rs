@@ -12,6 +12,7 @@ mod slab;
 mod space;
 mod table;
 mod trigger;
+mod walk;
 
 pub use index::{Entry, Full, InterestId, InterestIndex, Match, Scratch, Stats};
 pub use trigger::{Interest, Signals, Trigger};

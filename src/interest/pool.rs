@@ -24,7 +24,6 @@ pub(super) trait Pooled: Copy {
 /// Records in blocks of consecutive places.
 #[derive(Debug)]
 pub(super) struct Pool<R> {
-    #[expect(clippy::vec_box, reason = "growth moves pointers, not chunks")]
     chunks: Vec<Box<[R; CHUNK]>>,
     space: Vec<Space>,
     /// Chunks that have, or had, a run of 2^k free places, for each k.

@@ -32,11 +32,14 @@ pub(super) trait Bits: Copy + Eq + core::fmt::Debug + 'static {
     /// Bits in the address.
     const WIDTH: u32;
     const ZERO: Self;
+    /// Words of 32 bits in the address.
+    const WORDS: usize = Self::WIDTH as usize / 32;
     /// Room for every prefix of one address.
     type Hits: AsRef<[Hit]> + AsMut<[Hit]>;
     const NO_HITS: Self::Hits;
 
     fn from_aligned(bits: u128) -> Self;
+    fn aligned(self) -> u128;
     /// Six bits from `depth`, zeros past the end.
     fn chunk(self, depth: u32) -> u32;
     /// Leading bits in which two agree.
@@ -55,6 +58,10 @@ impl Bits for u32 {
 
     fn from_aligned(bits: u128) -> Self {
         (bits >> 96) as u32
+    }
+
+    fn aligned(self) -> u128 {
+        u128::from(self) << 96
     }
 
     #[inline]
@@ -86,6 +93,10 @@ impl Bits for u128 {
 
     fn from_aligned(bits: u128) -> Self {
         bits
+    }
+
+    fn aligned(self) -> u128 {
+        self
     }
 
     #[inline]

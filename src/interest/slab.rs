@@ -227,10 +227,15 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Whether a slot has a tenant.
+    pub(super) fn is_held(&self, slot: u32) -> bool {
+        self.at(slot).is_some_and(|held| held.value.is_some())
+    }
+
     /// Slots that have a tenant. For `check`.
     pub(super) fn held(&self) -> impl Iterator<Item = u32> {
         let slots = 0..self.slots();
-        slots.filter(|&slot| self.at(slot).is_some_and(|held| held.value.is_some()))
+        slots.filter(|&slot| self.is_held(slot))
     }
 
     pub(super) fn check(&self) -> Result<(), &'static str> {
@@ -256,7 +261,8 @@ impl<T> Slab<T> {
         Ok(())
     }
 
-    fn slots(&self) -> u32 {
+    /// Slots ever used at once.
+    pub(super) fn slots(&self) -> u32 {
         let last = self.chunks.last().map_or(0, Vec::len);
         (self.chunks.len().saturating_sub(1) * CHUNK + last) as u32
     }

@@ -17,12 +17,14 @@
 //! source's path and a length L in its set, some pattern pairs S with a prefix of length L. There are thus never more
 //! probes than patterns, nor more than 33 * 33 (IPv4) or 129 * 129 (IPv6).
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::bucket::{Buckets, Cell};
 use super::prefix::{Bits, Hit, PrefixTrie};
 use super::rule::{Flow, Rule};
 use super::table::{Slot, Table};
+use super::walk::Walk;
 
 /// A prefix: its bits, zeros behind them, and its length.
 pub(super) type Prefix<A> = (A, u32);
@@ -34,7 +36,37 @@ pub(super) struct Space<A> {
     destinations: PrefixTrie<A>,
     pairs: Table<Cell>,
     buckets: Buckets,
+    /// Pairs of lengths in use, with the number of pairs of prefixes that have them.
+    lengths: Table<Lengths>,
+    len: usize,
+    walk: Walk<A>,
+    /// Slots below this one are in the walk: none, some while it is being built, or all.
+    walk_reach: u32,
+    walk_wanted: bool,
 }
+
+/// A lookup's cost, and whether what it gave came in order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sought {
+    pub(super) probes: usize,
+    pub(super) in_order: bool,
+}
+
+/// Up to so many rules the walk is always there, and always faster.
+const SMALL: usize = if cfg!(any(test, miri, fuzzing)) {
+    8
+} else {
+    64
+};
+/// The walk answers when there are more probes than one for so many rules.
+const RULES_PER_PROBE: usize = 8;
+/// The walk is dropped when there are more rules than so many for each pair of lengths in use, and built when there are
+/// fewer than `WALK_FROM`. Lists made by hand or by machine have 6 to 600; a crafted one needs less than 4 to hurt.
+const WALK_UNTIL: usize = 6;
+const WALK_FROM: usize = 5;
+/// Slots that an edit adds to a walk that is being built.
+pub(super) const WALK_STEP: u32 = 8;
+const ALL: u32 = u32::MAX;
 
 /// Probes made ready before the first is looked at, so that their cache misses overlap.
 const BATCH: usize = 16;
@@ -46,11 +78,21 @@ impl<A: Bits> Space<A> {
             destinations: PrefixTrie::new(seed ^ 0x1319_8a2e_0370_7344),
             pairs: Table::new(seed ^ 0xa409_3822_299f_31d0),
             buckets: Buckets::new(seed ^ 0x082e_fa98_ec4e_6c89),
+            lengths: Table::new(seed ^ 0x4528_21e6_38d0_1377),
+            len: 0,
+            walk: Walk::new(),
+            walk_reach: ALL,
+            walk_wanted: true,
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.sources.bytes() + self.destinations.bytes() + self.pairs.bytes() + self.buckets.bytes()
+        self.sources.bytes()
+            + self.destinations.bytes()
+            + self.pairs.bytes()
+            + self.buckets.bytes()
+            + self.lengths.bytes()
+            + self.walk.bytes()
     }
 
     /// Distinct prefixes of both sides, pairs, and buckets.
@@ -62,7 +104,13 @@ impl<A: Bits> Space<A> {
         )
     }
 
-    pub(super) fn insert(&mut self, source: Prefix<A>, destination: Prefix<A>, rule: Rule) {
+    pub(super) fn insert(
+        &mut self,
+        source: Prefix<A>,
+        destination: Prefix<A>,
+        rule: Rule,
+        sequence: u64,
+    ) {
         let from = self.sources.enter(source.0, source.1);
         let to = self.destinations.enter(destination.0, destination.1);
         let key = pair_key(
@@ -78,7 +126,16 @@ impl<A: Bits> Space<A> {
         if is_new {
             self.sources.join(from, destination.1);
             self.destinations.join(to, source.1);
+            let lengths = Lengths::key_of(source.1, destination.1);
+            self.lengths.change(lengths, |held| {
+                Lengths::of(lengths, held.map_or(0, Lengths::count) + 1)
+            });
         }
+        self.len += 1;
+        if rule.slot() < self.walk_reach {
+            self.walk.insert(source, destination, &rule, sequence);
+        }
+        self.weigh();
     }
 
     pub(super) fn remove(
@@ -86,6 +143,7 @@ impl<A: Bits> Space<A> {
         source: Prefix<A>,
         destination: Prefix<A>,
         slot: u32,
+        sequence: u64,
     ) -> Option<Rule> {
         let from = self.sources.find(source.0, source.1)?;
         let to = self.destinations.find(destination.0, destination.1)?;
@@ -101,9 +159,53 @@ impl<A: Bits> Space<A> {
                 self.pairs.remove(key);
                 self.sources.part(from, destination.1);
                 self.destinations.part(to, source.1);
+                let lengths = Lengths::key_of(source.1, destination.1);
+                match self.lengths.get(lengths).map_or(0, Lengths::count) {
+                    0 | 1 => {
+                        self.lengths.remove(lengths);
+                    }
+                    count => self
+                        .lengths
+                        .change(lengths, |_| Lengths::of(lengths, count - 1)),
+                }
             }
         }
+        self.len -= 1;
+        if slot < self.walk_reach {
+            self.walk.remove(rule.priority, sequence);
+        }
+        self.weigh();
         Some(rule)
+    }
+
+    /// Drops the walk, or asks for one, by what the rules are like.
+    fn weigh(&mut self) {
+        let lengths = self.lengths.len();
+        if self.walk_wanted {
+            if self.len > SMALL && self.len > lengths * WALK_UNTIL {
+                self.walk_wanted = false;
+                self.walk_reach = 0;
+                self.walk = Walk::new();
+            }
+        } else if self.len <= SMALL / 2 || self.len < lengths * WALK_FROM {
+            self.walk_wanted = true;
+        }
+    }
+
+    /// The first slot that a walk being built has not reached.
+    pub(super) fn walk_next(&self) -> Option<u32> {
+        (self.walk_wanted && self.walk_reach != ALL).then_some(self.walk_reach)
+    }
+
+    /// Adds the rule of the next slot, if it has one in this space, to the walk being built.
+    pub(super) fn walk_on(&mut self, rule: Option<(Prefix<A>, Prefix<A>, u64)>, slots: u32) {
+        let slot = self.walk_reach;
+        if let Some((source, destination, sequence)) = rule {
+            if let Some(rule) = self.find(source, destination, slot) {
+                self.walk.insert(source, destination, &rule, sequence);
+            }
+        }
+        self.walk_reach = if slot + 1 >= slots { ALL } else { slot + 1 };
     }
 
     pub(super) fn find(
@@ -121,7 +223,7 @@ impl<A: Bits> Space<A> {
         self.buckets.find(&self.pairs.get(key)?, slot)
     }
 
-    /// Gives every rule that admits the flow to `visit`; gives the number of probes.
+    /// Gives priority and slot of every rule that admits the flow to `visit`.
     ///
     /// The two slices are room for the prefixes of an address: 33 or 129 each.
     #[inline]
@@ -130,10 +232,18 @@ impl<A: Bits> Space<A> {
         addresses: (A, A),
         flow: &Flow,
         room: (&mut [Hit], &mut [Hit]),
-        mut visit: impl FnMut(&Rule),
-    ) -> usize {
-        if self.pairs.len() == 0 {
-            return 0;
+        mut visit: impl FnMut(u64, u32),
+    ) -> Sought {
+        let can_walk = self.walk_reach == ALL;
+        let walk = |visit: &mut _| {
+            self.walk.admitting(addresses.0, addresses.1, flow, visit);
+            Sought {
+                probes: 0,
+                in_order: true,
+            }
+        };
+        if can_walk && self.len <= SMALL {
+            return walk(&mut visit);
         }
         let (sources, destinations) = self.gather(addresses, room);
         // Where in the list the destinations with each partner bit begin: they come by length, so those of a bit adjoin.
@@ -142,6 +252,12 @@ impl<A: Bits> Space<A> {
         for (at, hit) in destinations.iter().enumerate().rev() {
             lengths |= 1 << hit.partner;
             begins[hit.partner as usize & 63] = at as u8;
+        }
+        if can_walk {
+            let allowed = sources.iter().map(|s| (s.partners & lengths).count_ones());
+            if allowed.sum::<u32>() as usize * RULES_PER_PROBE > self.len {
+                return walk(&mut visit);
+            }
         }
         let mut batch = [(0u64, 0u32); BATCH];
         let mut waiting = 0;
@@ -171,7 +287,10 @@ impl<A: Bits> Space<A> {
             }
         }
         self.probe(batch.get(..waiting).unwrap_or(&[]), flow, &mut visit);
-        probes + waiting
+        Sought {
+            probes: probes + waiting,
+            in_order: false,
+        }
     }
 
     /// The prefixes of both addresses, by length. The walks take turns, so that their cache misses overlap.
@@ -208,7 +327,7 @@ impl<A: Bits> Space<A> {
     }
 
     #[inline]
-    fn probe(&self, batch: &[(u64, u32)], flow: &Flow, visit: &mut impl FnMut(&Rule)) {
+    fn probe(&self, batch: &[(u64, u32)], flow: &Flow, visit: &mut impl FnMut(u64, u32)) {
         let mut cells = [Cell::EMPTY; BATCH];
         for (cell, (_, hash)) in cells.iter_mut().zip(batch) {
             *cell = self.pairs.peek(*hash);
@@ -285,13 +404,22 @@ impl<A: Bits> Space<A> {
         }
     }
 
-    /// Tests everything; gives every rule to `seen`.
+    /// The rules in the walk, by slot, and how far it reaches. For `check`.
+    pub(super) fn walked(&self) -> Result<(Walked, u32), &'static str> {
+        let mut walked = Walked::new();
+        self.walk.check(|slot, priority, sequence| {
+            walked.insert(slot, (priority, sequence));
+        })?;
+        Ok((walked, self.walk_reach))
+    }
+
+    /// Tests everything but the walk; gives every rule to `seen`.
     pub(super) fn check(&self, mut seen: impl FnMut(&Rule)) -> Result<usize, &'static str> {
         self.sources.check()?;
         self.destinations.check()?;
         self.pairs.check()?;
         let mut total = 0;
-        let mut pairs_of: [alloc::collections::BTreeMap<u32, Vec<u32>>; 2] = Default::default();
+        let mut pairs_of: [BTreeMap<u32, Vec<u32>>; 2] = Default::default();
         for cell in self.pairs.iter() {
             total += self.buckets.check(&cell, &mut seen)?;
             let (from, to) = ((cell.key() >> 24) as u32, cell.key() as u32 & 0xff_ffff);
@@ -299,7 +427,12 @@ impl<A: Bits> Space<A> {
             pairs_of[1].entry(to).or_default().push(from);
         }
         self.buckets.check_tables()?;
-        let mut lens: [alloc::collections::BTreeMap<u32, u32>; 2] = Default::default();
+        self.lengths.check()?;
+        let tally: u32 = self.lengths.iter().map(Lengths::count).sum();
+        if tally as usize != self.pairs.len() || total != self.len {
+            return Err("space: count of rules, or of pairs by length");
+        }
+        let mut lens: [BTreeMap<u32, u32>; 2] = Default::default();
         for (lens, trie) in lens.iter_mut().zip([&self.sources, &self.destinations]) {
             trie.touched(A::ZERO, 0, &mut |record| {
                 lens.insert(record.number(), record.len());
@@ -330,6 +463,9 @@ impl<A: Bits> Space<A> {
         Ok(total)
     }
 }
+
+/// Priority and age of rules, by slot.
+type Walked = BTreeMap<u32, (u64, u64)>;
 
 /// The prefixes that a region's side touches; none for "all of them".
 fn touched<A: Bits>(trie: &PrefixTrie<A>, side: Option<Prefix<A>>) -> Option<Vec<Hit>> {
@@ -362,4 +498,34 @@ impl Numbers {
 
 fn pair_key(source: u32, destination: u32) -> u64 {
     u64::from(source) << 24 | u64::from(destination)
+}
+
+/// How many pairs of prefixes have one pair of lengths.
+#[derive(Clone, Copy, Debug)]
+struct Lengths(u64);
+
+impl Lengths {
+    fn key_of(source: u32, destination: u32) -> u64 {
+        u64::from(source) << 8 | u64::from(destination)
+    }
+
+    fn of(key: u64, count: u32) -> Self {
+        Self(key << 32 | u64::from(count))
+    }
+
+    fn count(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+impl Slot for Lengths {
+    const EMPTY: Self = Self(0);
+
+    fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+
+    fn key(&self) -> u64 {
+        self.0 >> 32
+    }
 }
