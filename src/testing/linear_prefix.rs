@@ -205,20 +205,18 @@ where
         same("covering from the back", &found, &covering)?;
         let found: Vec<_> = self.trie.within(prefix).collect();
         same("within", &found, &self.twin.within(prefix))?;
-        let subtree = self.trie.subtree(prefix);
+        let subtree = self.trie.index().subtree(prefix);
         for key in [prefix.first(), prefix.last()] {
-            same(
-                "longest in subtree",
-                subtree.longest(key),
-                self.twin.longest(key),
-            )?;
+            let found = subtree.longest(key);
+            let found = found.and_then(|(prefix, number)| Some((prefix, self.trie.at(number)?)));
+            same("longest in subtree", found, self.twin.longest(key))?;
         }
         Ok(())
     }
 
     /// A walk that edits come between sees all that was there all the time, in order.
     fn walk(&mut self, steps: u8) -> Result<(), String> {
-        let mut iter = self.trie.resume(self.cursor);
+        let mut iter = self.trie.index().resume(self.cursor);
         for _ in 0..steps {
             let next = iter.next().map(|(prefix, _)| prefix);
             let behind = |prefix: &Prefix<K>| self.walked.is_none_or(|walked| *prefix > walked);

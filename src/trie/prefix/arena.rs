@@ -7,17 +7,110 @@
 use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 
-use super::slot::Item;
+use super::slot::{Cell, Item, LANES, Line, Slot};
 
 /// Largest block: `2^ORDER_MAX` items.
 pub(super) const ORDER_MAX: u32 = 13;
+/// Smallest block: two items, which is what a free one's chain takes.
+pub(super) const ORDER_MIN: u32 = 1;
 
 const NONE: u32 = u32::MAX;
 
+/// How the items lie in memory.
+pub(super) trait Store: Default {
+    type Item: Item;
+    fn reserve(&mut self, items: usize) -> Result<(), TryReserveError>;
+    fn len(&self) -> usize;
+    /// Adds default items up to `len`, a whole largest block more than before, within what is reserved.
+    fn grow(&mut self, len: usize);
+    fn clear(&mut self);
+    fn get(&self, index: u32) -> Self::Item;
+    fn set(&mut self, index: u32, item: Self::Item);
+    /// Bytes reserved, and of these, bytes ever touched.
+    fn bytes(&self) -> (usize, usize);
+}
+
+/// Slots one after the other.
+impl Store for Vec<Slot> {
+    type Item = Slot;
+    fn reserve(&mut self, items: usize) -> Result<(), TryReserveError> {
+        self.try_reserve_exact(items.saturating_sub(self.len()))
+    }
+    fn len(&self) -> usize {
+        self.len()
+    }
+    fn grow(&mut self, len: usize) {
+        self.resize(len, Slot::EMPTY);
+    }
+    fn clear(&mut self) {
+        self.clear();
+    }
+    #[inline]
+    fn get(&self, index: u32) -> Slot {
+        self.as_slice()
+            .get(index as usize)
+            .copied()
+            .unwrap_or_default()
+    }
+    #[inline]
+    fn set(&mut self, index: u32, item: Slot) {
+        if let Some(place) = self.as_mut_slice().get_mut(index as usize) {
+            *place = item;
+        }
+    }
+    fn bytes(&self) -> (usize, usize) {
+        (
+            self.capacity() * size_of::<Slot>(),
+            self.len() * size_of::<Slot>(),
+        )
+    }
+}
+
+/// Cells in lines of eight.
+impl Store for Vec<Line> {
+    type Item = Cell;
+    fn reserve(&mut self, items: usize) -> Result<(), TryReserveError> {
+        self.try_reserve_exact(items.div_ceil(LANES).saturating_sub(self.len()))
+    }
+    fn len(&self) -> usize {
+        self.len() * LANES
+    }
+    fn grow(&mut self, len: usize) {
+        self.resize(len / LANES, Line::default());
+    }
+    fn clear(&mut self) {
+        self.clear();
+    }
+    fn get(&self, index: u32) -> Cell {
+        let lane = index as usize % LANES;
+        match self.as_slice().get(index as usize / LANES) {
+            Some(line) => Cell {
+                window: line.windows[lane],
+                number: line.numbers[lane],
+            },
+            None => Cell::default(),
+        }
+    }
+    fn set(&mut self, index: u32, item: Cell) {
+        let lane = index as usize % LANES;
+        if let Some(line) = self.as_mut_slice().get_mut(index as usize / LANES) {
+            line.windows[lane] = item.window;
+            line.numbers[lane] = item.number;
+        }
+    }
+    fn bytes(&self) -> (usize, usize) {
+        (
+            self.capacity() * size_of::<Line>(),
+            self.len() * size_of::<Line>(),
+        )
+    }
+}
+
 /// An arena that never grows past what was reserved.
 #[derive(Clone, Debug)]
-pub(super) struct Arena<T> {
-    items: Vec<T>,
+pub(super) struct Arena<S> {
+    /// The items.
+    pub(super) store: S,
     items_max: usize,
     /// Order of the largest block here.
     order_max: u32,
@@ -28,11 +121,11 @@ pub(super) struct Arena<T> {
     used: usize,
 }
 
-impl<T: Item> Arena<T> {
+impl<S: Store> Arena<S> {
     /// An empty arena whose largest blocks have `2^order_max` items.
-    pub(super) const fn new(order_max: u32) -> Self {
+    pub(super) fn new(order_max: u32) -> Self {
         Self {
-            items: Vec::new(),
+            store: S::default(),
             items_max: 0,
             order_max,
             first: [NONE; ORDER_MAX as usize + 1],
@@ -44,42 +137,28 @@ impl<T: Item> Arena<T> {
     /// Makes room for `items` in all, rounded up to whole largest blocks.
     pub(super) fn reserve(&mut self, items: usize) -> Result<(), TryReserveError> {
         let items = items.next_multiple_of(1 << self.order_max);
-        self.items
-            .try_reserve_exact(items.saturating_sub(self.items.len()))?;
+        self.store.reserve(items)?;
         self.items_max = self.items_max.max(items);
         Ok(())
     }
 
     #[inline]
-    pub(super) fn get(&self, index: u32) -> T {
-        self.items.get(index as usize).copied().unwrap_or_default()
+    pub(super) fn get(&self, index: u32) -> S::Item {
+        self.store.get(index)
     }
 
-    pub(super) fn set(&mut self, index: u32, item: T) {
-        if let Some(place) = self.items.get_mut(index as usize) {
-            *place = item;
-        }
-    }
-
-    /// The items of a block.
     #[inline]
-    pub(super) fn block(&self, base: u32, order: u32) -> &[T] {
-        let base = base as usize;
-        self.items.get(base..base + (1 << order)).unwrap_or(&[])
-    }
-
-    pub(super) fn block_mut(&mut self, base: u32, order: u32) -> &mut [T] {
-        let base = base as usize;
-        self.items
-            .get_mut(base..base + (1 << order))
-            .unwrap_or(&mut [])
+    pub(super) fn set(&mut self, index: u32, item: S::Item) {
+        self.store.set(index, item);
     }
 
     /// A block of `2^order` default items; `None` when there is none. Cost: O(`2^order`).
     pub(super) fn allocate(&mut self, order: u32) -> Option<u32> {
         let base = self.take(order)?;
         self.used += 1 << order;
-        self.block_mut(base, order).fill(T::default());
+        for index in base..base + (1 << order) {
+            self.set(index, S::Item::default());
+        }
         Some(base)
     }
 
@@ -89,10 +168,10 @@ impl<T: Item> Arena<T> {
         let (mut base, mut order) = (base, order);
         while order < self.order_max {
             let buddy = base ^ 1 << order;
-            match T::chained(self.block(buddy, T::ORDER_MIN)) {
+            match self.chained(buddy) {
                 Some((found, previous, next)) if found == order => {
                     self.unlink(order, previous, next);
-                    self.block_mut(buddy, T::ORDER_MIN).fill(T::default());
+                    self.set(buddy, S::Item::default());
                 }
                 _ => break,
             }
@@ -109,7 +188,7 @@ impl<T: Item> Arena<T> {
 
     /// Blocks of `2^order` items that could be had, one after the other.
     pub(super) fn blocks(&self, order: u32) -> usize {
-        let fresh = (self.items_max - self.items.len()) >> order;
+        let fresh = (self.items_max - self.store.len()) >> order;
         let freed = (order..=self.order_max)
             .map(|larger| (self.counts[larger as usize] as usize) << (larger - order));
         fresh + freed.sum::<usize>()
@@ -121,14 +200,11 @@ impl<T: Item> Arena<T> {
 
     /// Bytes reserved, and of these, bytes ever touched.
     pub(super) fn bytes(&self) -> (usize, usize) {
-        (
-            self.items.capacity() * size_of::<T>(),
-            self.items.len() * size_of::<T>(),
-        )
+        self.store.bytes()
     }
 
     pub(super) fn clear(&mut self) {
-        self.items.clear();
+        self.store.clear();
         self.first = [NONE; ORDER_MAX as usize + 1];
         self.counts = [0; ORDER_MAX as usize + 1];
         self.used = 0;
@@ -137,10 +213,10 @@ impl<T: Item> Arena<T> {
     /// Whether the lists are sound and account for every item that is not in use.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         let mut free = 0;
-        for order in T::ORDER_MIN..=self.order_max {
+        for order in ORDER_MIN..=self.order_max {
             let (mut at, mut before, mut count) = (self.first[order as usize], NONE, 0);
             while at != NONE {
-                match T::chained(self.block(at, T::ORDER_MIN)) {
+                match self.chained(at) {
                     Some((found, previous, next)) if (found, previous) == (order, before) => {
                         (before, at) = (at, next);
                     }
@@ -148,7 +224,7 @@ impl<T: Item> Arena<T> {
                 }
                 free += 1 << order;
                 count += 1;
-                if free > self.items.len() {
+                if free > self.store.len() {
                     return Err("list of free blocks is a ring");
                 }
             }
@@ -156,7 +232,7 @@ impl<T: Item> Arena<T> {
                 return Err("free blocks are miscounted");
             }
         }
-        if free + self.used == self.items.len() {
+        if free + self.used == self.store.len() {
             Ok(())
         } else {
             Err("items leaked")
@@ -166,7 +242,7 @@ impl<T: Item> Arena<T> {
     fn take(&mut self, order: u32) -> Option<u32> {
         let at = *self.first.get(order as usize)?;
         if at != NONE {
-            let (_, previous, next) = T::chained(self.block(at, T::ORDER_MIN))?;
+            let (_, previous, next) = self.chained(at)?;
             self.unlink(order, previous, next);
             return Some(at);
         }
@@ -175,19 +251,19 @@ impl<T: Item> Arena<T> {
             self.link(base + (1 << order), order);
             return Some(base);
         }
-        let base = self.items.len();
+        let base = self.store.len();
         if base + (1 << order) > self.items_max {
             return None;
         }
         // Reserved for `items_max`: does not reallocate.
-        self.items.resize(base + (1 << order), T::default());
+        self.store.grow(base + (1 << order));
         Some(base as u32)
     }
 
     fn link(&mut self, at: u32, order: u32) {
         let next = self.first[order as usize];
         self.rechain(next, |(_, after)| (at, after));
-        T::chain(self.block_mut(at, T::ORDER_MIN), order, NONE, next);
+        self.chain(at, order, NONE, next);
         self.first[order as usize] = at;
         self.counts[order as usize] += 1;
     }
@@ -206,21 +282,40 @@ impl<T: Item> Arena<T> {
         if at == NONE {
             return;
         }
-        let block = self.block_mut(at, T::ORDER_MIN);
-        if let Some((order, previous, next)) = T::chained(block) {
+        if let Some((order, previous, next)) = self.chained(at) {
             let (previous, next) = change((previous, next));
-            T::chain(block, order, previous, next);
+            self.chain(at, order, previous, next);
         }
+    }
+
+    fn chain(&mut self, at: u32, order: u32, previous: u32, next: u32) {
+        let [first, second] = S::Item::chain(order, previous, next);
+        self.set(at, first);
+        self.set(at + 1, second);
+    }
+
+    fn chained(&self, at: u32) -> Option<(u32, u32, u32)> {
+        S::Item::chained([self.get(at), self.get(at + 1)])
+    }
+}
+
+impl Arena<Vec<Slot>> {
+    /// The slots of a block.
+    pub(super) fn block(&self, base: u32, order: u32) -> &[Slot] {
+        let base = base as usize;
+        self.store
+            .as_slice()
+            .get(base..base + (1 << order))
+            .unwrap_or(&[])
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trie::prefix::slot::{Cell, Slot};
 
-    fn exercise<T: Item>() {
-        let mut arena: Arena<T> = Arena::new(4);
+    fn exercise<S: Store>() {
+        let mut arena: Arena<S> = Arena::new(4);
         arena.reserve(16 * 8).unwrap();
         for round in 0..4u32 {
             let mut blocks = Vec::new();
@@ -236,7 +331,7 @@ mod tests {
             blocks.rotate_left(half);
             for (base, order) in blocks {
                 // A block may be given back in halves.
-                if order > T::ORDER_MIN && base % 3 == 0 {
+                if order > ORDER_MIN && base % 3 == 0 {
                     arena.free(base + (1 << (order - 1)), order - 1);
                     arena.free(base, order - 1);
                 } else {
@@ -250,7 +345,7 @@ mod tests {
 
     #[test]
     fn buddies_join_until_all_is_whole() {
-        exercise::<Slot>();
-        exercise::<Cell>();
+        exercise::<Vec<Slot>>();
+        exercise::<Vec<Line>>();
     }
 }

@@ -78,6 +78,9 @@ macro_rules! bits {
             }
             #[inline]
             fn with(self, position: u32, count: u32, value: u64) -> Self {
+                if count == 0 {
+                    return self;
+                }
                 let free = Self::BITS.saturating_sub(position + count);
                 let mask = ((1 as Self) << count).wrapping_sub(1);
                 self & !(mask << free) | (Self::from(value) & mask) << free

@@ -3,9 +3,10 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::arena::ORDER_MIN;
 use super::bits::Bits;
 use super::index::{Id, Index, LEVELS_MAX, ROOT, Record, Tally};
-use super::slot::{Bucket, Cell, Item, Node, Slot, View};
+use super::slot::{Bucket, Cell, Node, Slot, View};
 
 /// The shape and size of a trie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub struct Stats {
     pub cells: usize,
     /// Index bits of the root's node; 0 where the root is a bucket.
     pub root_bits: u32,
-    /// Bytes reserved, values included.
+    /// Bytes reserved, those for values included.
     pub bytes_reserved: usize,
     /// Of these, bytes ever written to.
     pub bytes_touched: usize,
@@ -60,7 +61,8 @@ impl Stats {
 impl<B: Bits> Index<B> {
     pub(super) fn stats(&self) -> Stats {
         let [slots, cells] = [self.slots.bytes(), self.cells.bytes()];
-        let records = self.records().len() * size_of::<Record<B>>();
+        let records = [self.records.capacity(), self.records.len()]
+            .map(|count| count * size_of::<Record<B>>());
         let tallies = slots.1 / size_of::<Slot>() / 2 * size_of::<Tally>();
         let tallies_reserved = slots.0 / size_of::<Slot>() / 2 * size_of::<Tally>();
         let mut stats = Stats {
@@ -76,7 +78,7 @@ impl<B: Bits> Index<B> {
                 + cells.0
                 + tallies_reserved
                 + (self.capacity + 1) * size_of::<Record<B>>(),
-            bytes_touched: slots.1 + cells.1 + tallies + records,
+            bytes_touched: slots.1 + cells.1 + tallies + records[1],
         };
         if self.slot(ROOT).cover().is_some() {
             stats.depths[0] += 1;
@@ -129,26 +131,30 @@ impl<B: Bits> Index<B> {
         self.slots.check()?;
         self.cells.check()?;
         let mut audit = Audit {
-            seen: vec![false; self.records().len()],
-            count: 0,
-            slots: 1 << <Slot as Item>::ORDER_MIN,
+            seen: vec![false; self.records.len()],
+            prefixes: 0,
+            skips: 0,
+            records: 0,
+            slots: 1 << ORDER_MIN,
             cells: 0,
         };
         let root = self.slot(ROOT);
         if let Some(cover) = root.cover() {
             let record = self.record(cover.id);
-            if record.len() != 0 || record.parent != 0 || cover.back != 0 {
+            if record.len != 0 || record.parent != 0 || cover.back != 0 {
                 return Err("the root's cover is not the empty prefix");
             }
             audit.see(cover.id)?;
+            audit.prefixes += 1;
         }
         self.check_slot(root, B::default(), 0, &mut audit)?;
-        if audit.count != self.len {
+        if audit.prefixes != self.len {
             return Err("prefixes are miscounted");
         }
-        let alive = (1..self.records().len() as Id).filter(|id| self.alive(*id).is_some());
-        if alive.count() != self.len {
-            return Err("numbers are miscounted");
+        let alive = (1..self.records.len() as Id).filter(|id| self.alive(*id).is_some());
+        let alive = alive.count();
+        if alive != audit.records || alive != self.records_used || audit.skips != self.skips_used {
+            return Err("records are leaked or miscounted");
         }
         if (audit.slots, audit.cells) != (self.slots.used(), self.cells.used()) {
             return Err("blocks are leaked or shared");
@@ -177,30 +183,35 @@ impl<B: Bits> Index<B> {
         depth: u32,
         audit: &mut Audit,
     ) -> Result<(), &'static str> {
-        let cells = self.bucket(bucket.base, bucket.order);
-        audit.cells += cells.len();
-        let unused = cells.len() - bucket.count as usize;
-        if bucket.count == 0 || bucket.order > 1 && unused >= cells.len() / 2 {
-            return Err("a bucket's block is too large");
+        let (size, count) = (1usize << bucket.order, bucket.count as usize);
+        audit.cells += size;
+        if count == 0 || count > size || bucket.order > 1 && count <= size / 2 {
+            return Err("a bucket's block is not of the right size");
         }
-        if cells
-            .iter()
-            .take(unused)
-            .any(|cell| *cell != Cell::default())
-        {
+        let block = (bucket.base..).take(size).map(|at| self.cells.get(at));
+        if block.skip(count).any(|cell| cell != Cell::default()) {
             return Err("an unused cell is not zero");
         }
-        let used = &cells[unused..];
-        if used.windows(2).any(|pair| pair[0].len() > pair[1].len()) {
-            return Err("cells are not in order");
-        }
-        for cell in used {
-            let record = self.alive(cell.id()).ok_or("a cell of nobody")?;
-            audit.see(cell.id())?;
-            if record.len() <= depth || record.bits.common(path) < depth {
+        let mut longest = 0;
+        for cell in self.cells_of(bucket) {
+            if cell.len() < longest {
+                return Err("cells are not in order");
+            }
+            longest = cell.len();
+            audit.prefixes += 1;
+            let entry = self.entry(cell, path, depth);
+            if cell.is_long() {
+                audit.see(cell.number)?;
+                if self.record(cell.number).parent != 0 {
+                    return Err("a prefix in a bucket has a chain");
+                }
+            }
+            if entry.len <= depth || entry.bits.common(path) < depth {
                 return Err("a prefix is in another's bucket");
             }
-            if *cell != self.cell(cell.id(), depth) || record.parent != 0 {
+            let long = Cell::too_long(entry.len - depth);
+            let number = if long { entry.record } else { entry.number };
+            if cell != Cell::new(entry.bits.skip(depth).top(), entry.len - depth, number) {
                 return Err("a cell is not its prefix's");
             }
         }
@@ -221,17 +232,14 @@ impl<B: Bits> Index<B> {
         if node.base % node.size() != 0 {
             return Err("a block does not lie at a multiple of its size");
         }
-        let below = self.any_below(node);
-        if below == 0 {
-            return Err("a node has no prefix");
-        }
-        if node.long && self.alive(node.skipped).is_none() {
-            return Err("skipped bits of nobody");
+        if node.long {
+            audit.see(node.skipped)?;
+            audit.skips += 1;
         }
         let position = depth + node.skip;
         let inner = position + node.bits;
         let path = path.first(depth);
-        let skipped = self.record(below).bits.first(position);
+        let skipped = self.through(node, path, depth);
         if skipped.common(path) < depth || self.agreeing(node, skipped, depth) != node.skip {
             return Err("skipped bits are wrong");
         }
@@ -240,6 +248,9 @@ impl<B: Bits> Index<B> {
         if tally != self.tally(node) {
             return Err("a tally is wrong");
         }
+        if tally == Tally::of_empty(node.size()) {
+            return Err("a node has no prefix");
+        }
         let mut covers: Vec<Id> = Vec::new();
         for slot in children {
             let mut id = slot.cover().map_or(0, |cover| cover.id);
@@ -247,13 +258,14 @@ impl<B: Bits> Index<B> {
                 if !covers.contains(&id) {
                     covers.push(id);
                     audit.see(id)?;
+                    audit.prefixes += 1;
                 }
                 id = self.record(id).parent;
             }
         }
         for id in &covers {
             let record = self.alive(*id).ok_or("a cover of nobody")?;
-            if record.len() <= depth || record.len() < position || record.len() > inner {
+            if record.len <= depth || record.len < position || record.len > inner {
                 return Err("a cover is in the wrong node");
             }
             if record.bits.common(skipped) < position {
@@ -267,10 +279,10 @@ impl<B: Bits> Index<B> {
                 .copied()
                 .filter(|id| {
                     let record = self.record(*id);
-                    record.bits.common(here) >= record.len()
+                    record.bits.common(here) >= record.len
                 })
                 .collect();
-            holding.sort_unstable_by_key(|id| core::cmp::Reverse(self.record(*id).len()));
+            holding.sort_unstable_by_key(|id| core::cmp::Reverse(self.record(*id).len));
             let mut id = slot.cover().map_or(0, |cover| cover.id);
             for expected in &holding {
                 if id != *expected {
@@ -282,7 +294,7 @@ impl<B: Bits> Index<B> {
                 return Err("a chain is too long");
             }
             if let Some(cover) = slot.cover() {
-                if self.record(cover.id).len() + cover.back != inner {
+                if self.record(cover.id).len + cover.back != inner {
                     return Err("a cover's length is wrong");
                 }
             }
@@ -295,7 +307,9 @@ impl<B: Bits> Index<B> {
 /// What the walk has come by.
 struct Audit {
     seen: Vec<bool>,
-    count: usize,
+    prefixes: usize,
+    skips: usize,
+    records: usize,
     slots: usize,
     cells: usize,
 }
@@ -305,10 +319,10 @@ impl Audit {
         match self.seen.get_mut(id as usize) {
             Some(seen) if !*seen => {
                 *seen = true;
-                self.count += 1;
+                self.records += 1;
                 Ok(())
             }
-            _ => Err("a prefix lies in two places, or is nobody's"),
+            _ => Err("a record has two uses, or is nobody's"),
         }
     }
 }

@@ -1,57 +1,59 @@
-//! The raw head proper: prefixes to numbers. The values, and the types of addresses, are the business of the outer types.
+//! The raw head proper: prefixes to numbers of the caller's choice. The types of keys are the business of the outer types.
 
 use alloc::vec::Vec;
 
-use super::arena::Arena;
+use super::arena::{Arena, ORDER_MIN};
 use super::bits::Bits;
-use super::slot::{At, Cell, ID_BITS, Item, Node, Slot, View};
-use super::{Full, ReserveError, Work};
+use super::slot::{At, Bucket, Cell, ID_BITS, LANES, Line, Node, Slot, View};
+use super::{ReserveError, Work};
 
 /// Cells in the largest bucket: what one cache line holds. Small in unit tests, so that buckets overflow there.
 pub(super) const BUCKET: usize = if cfg!(any(test, fuzzing)) { 4 } else { 8 };
 /// Order of the largest bucket's block.
 pub(super) const BUCKET_ORDER: u32 = BUCKET.trailing_zeros();
 /// Index bits of the largest node. It bounds what one edit moves.
-pub(super) const BITS_MAX: u32 = if cfg!(any(test, fuzzing)) { 4 } else { 8 };
+pub(super) const BITS_MAX: u32 = if cfg!(any(test, fuzzing)) { 4 } else { 12 };
 /// Most nodes on a path: each takes at least one bit.
 pub(super) const LEVELS_MAX: usize = 128;
 
-/// Most prefixes that a trie can be made for: `2^26 - 2`.
-pub const CAPACITY_MAX: usize = (1 << ID_BITS) - 2;
+/// Most prefixes that a trie can be made for: `2^25 - 2`.
+pub const CAPACITY_MAX: usize = (1 << (ID_BITS - 1)) - 2;
 
-/// The number of a prefix; 0 is nobody's.
+/// The number of a record; 0 is nobody's.
 pub(super) type Id = u32;
 
-/// What is known of a prefix besides its place. Edits and ordered walks read it, lookups of addresses hardly ever.
-#[derive(Clone, Copy, Debug)]
+/// What is known of a cover, of a prefix too long for its cell, or of skipped bits too many for a slot.
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Record<B> {
     pub(super) bits: B,
     /// The next shorter cover in the same node; in a free record, the next free one.
     pub(super) parent: Id,
-    /// Length in the low 8 bits, [`NOBODY`] in a free record; above it, how often the record has been given back.
-    stamp: u32,
+    /// The prefix's number.
+    pub(super) number: u32,
+    /// Length in bits; [`NOBODY`] in a free record.
+    pub(super) len: u32,
 }
 
 /// In the place of a length: the record is free.
-const NOBODY: u32 = 0xff;
+const NOBODY: u32 = u32::MAX;
 
-impl<B: Bits> Record<B> {
-    fn nobody() -> Self {
-        Self {
-            bits: B::default(),
-            parent: 0,
-            stamp: NOBODY,
-        }
-    }
+/// All that there is to say of a prefix in a bucket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<B> {
+    pub(super) bits: B,
+    pub(super) len: u32,
+    pub(super) number: u32,
+    /// Its record, if it has one.
+    pub(super) record: Id,
+}
 
-    pub(super) fn len(&self) -> u32 {
-        self.stamp & 0xff
-    }
-
-    /// Changes each time that the record comes to mean another prefix. 24 bits.
-    pub(super) fn generation(&self) -> u32 {
-        self.stamp >> 8
-    }
+/// Where a prefix lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spot {
+    /// In this cell alone.
+    Cell(u32),
+    /// In this record, which a cell or covers name.
+    Record(Id),
 }
 
 /// What a node knows of its children; kept beside the arena, for edits only.
@@ -107,14 +109,17 @@ impl Path {
 #[derive(Clone, Debug)]
 pub(super) struct Index<B> {
     /// Slot 0 is the root.
-    pub(super) slots: Arena<Slot>,
-    pub(super) cells: Arena<Cell>,
+    pub(super) slots: Arena<Vec<Slot>>,
+    pub(super) cells: Arena<Vec<Line>>,
     /// By half the number of a node's first child.
     tallies: Vec<Tally>,
     /// By number; record 0 is nobody's.
-    records: Vec<Record<B>>,
+    pub(super) records: Vec<Record<B>>,
     /// First free record, or 0.
     free: Id,
+    pub(super) records_used: usize,
+    /// Of these, those that hold skipped bits.
+    pub(super) skips_used: usize,
     pub(super) len: usize,
     pub(super) capacity: usize,
     pub(super) work: Work,
@@ -125,10 +130,10 @@ pub(super) const ROOT: At = 0;
 
 /// What the arenas must hold for `capacity` prefixes: slots and cells.
 ///
-/// A prefix needs at worst one node of two slots to stand apart from its neighbours, and half a block of cells; beyond that
-/// inflating may use another half slot a prefix at once, and more where prefixes needed less.
+/// A prefix needs at worst one node of two slots to stand apart from its neighbours, and a block of two cells for each; beyond
+/// that inflating may use another half slot a prefix at once, and more where prefixes needed less.
 fn arenas(capacity: usize) -> (usize, usize) {
-    let slots = 2 * capacity + capacity / 2 + (4 << BITS_MAX);
+    let slots = 2 * capacity + capacity / 2 + (4 << BITS_MAX.min(8));
     let cells = 2 * capacity + (BUCKET << 4);
     (slots, cells)
 }
@@ -137,10 +142,12 @@ impl<B: Bits> Index<B> {
     pub(super) fn try_new(capacity: usize) -> Result<Self, ReserveError> {
         let mut index = Self {
             slots: Arena::new(BITS_MAX),
-            cells: Arena::new(BUCKET_ORDER),
+            cells: Arena::new(LANES.trailing_zeros()),
             tallies: Vec::new(),
             records: Vec::new(),
             free: 0,
+            records_used: 0,
+            skips_used: 0,
             len: 0,
             capacity: 0,
             work: Work::default(),
@@ -161,31 +168,35 @@ impl<B: Bits> Index<B> {
         let tallies = (slots >> 1) + (1 << BITS_MAX);
         self.tallies
             .try_reserve_exact(tallies.saturating_sub(self.tallies.len()))?;
+        let records = capacity + 1 + Self::skips_max(capacity);
         self.records
-            .try_reserve_exact((capacity + 1).saturating_sub(self.records.len()))?;
+            .try_reserve_exact(records.saturating_sub(self.records.len()))?;
         self.capacity = capacity;
         Ok(())
+    }
+
+    /// Records that may hold skipped bits. Those of IPv4 always fit in their slots.
+    fn skips_max(capacity: usize) -> usize {
+        if B::WIDTH > 64 { capacity } else { 0 }
     }
 
     pub(super) fn clear(&mut self) {
         self.slots.clear();
         self.cells.clear();
         self.tallies.clear();
-        for id in 1..self.records.len() as Id {
-            if self.alive(id).is_some() {
-                self.release(id);
-            }
-        }
-        self.len = 0;
+        self.records.clear();
+        self.free = 0;
+        (self.len, self.records_used, self.skips_used) = (0, 0, 0);
         self.begin();
     }
 
     fn begin(&mut self) {
-        if self.records.is_empty() {
-            self.records.push(Record::nobody());
-        }
+        self.records.push(Record {
+            len: NOBODY,
+            ..Record::default()
+        });
         // The first block of the arena is at 0; its other slot stays unused.
-        let root = self.slots.allocate(<Slot as Item>::ORDER_MIN);
+        let root = self.slots.allocate(ORDER_MIN);
         debug_assert!(root.is_none_or(|at| at == ROOT));
     }
 
@@ -193,16 +204,12 @@ impl<B: Bits> Index<B> {
 
     #[inline]
     pub(super) fn record(&self, id: Id) -> Record<B> {
-        self.records
-            .get(id as usize)
-            .copied()
-            .unwrap_or_else(Record::nobody)
+        self.records.get(id as usize).copied().unwrap_or_default()
     }
 
-    /// The record, if a prefix has the number.
     pub(super) fn alive(&self, id: Id) -> Option<Record<B>> {
         let record = self.records.get(id as usize)?;
-        (record.len() != NOBODY).then_some(*record)
+        (record.len != NOBODY).then_some(*record)
     }
 
     pub(super) fn set_parent(&mut self, id: Id, parent: Id) {
@@ -211,43 +218,53 @@ impl<B: Bits> Index<B> {
         }
     }
 
-    /// Gives a prefix a number.
-    pub(super) fn acquire(&mut self, bits: B, len: u32) -> Result<Id, Full> {
-        if self.len >= self.capacity {
-            return Err(Full);
-        }
+    /// A record; there is always one left for a prefix.
+    pub(super) fn acquire(&mut self, bits: B, len: u32, number: u32) -> Option<Id> {
+        let record = Record {
+            bits,
+            parent: 0,
+            number,
+            len,
+        };
         let id = if self.free != 0 {
             let id = self.free;
             self.free = self.record(id).parent;
+            *self.records.get_mut(id as usize)? = record;
             id
-        } else {
-            // Reserved for `capacity` and one: does not reallocate.
-            self.records.push(Record::nobody());
+        } else if self.records.len() < self.records.capacity() {
+            // Reserved: does not reallocate.
+            self.records.push(record);
             self.records.len() as Id - 1
+        } else {
+            return None;
         };
-        if let Some(record) = self.records.get_mut(id as usize) {
-            record.bits = bits;
-            record.parent = 0;
-            record.stamp = record.stamp & !0xff | len;
-        }
-        self.len += 1;
-        Ok(id)
+        self.records_used += 1;
+        Some(id)
     }
 
-    /// Takes a prefix's number back.
     pub(super) fn release(&mut self, id: Id) {
         let free = self.free;
         if let Some(record) = self.records.get_mut(id as usize) {
             record.parent = free;
-            record.stamp = (record.stamp | NOBODY).wrapping_add(0x100);
+            record.len = NOBODY;
             self.free = id;
-            self.len -= 1;
+            self.records_used -= 1;
         }
     }
 
-    /// Numbers that were ever given, and 0.
-    pub(super) fn records(&self) -> &[Record<B>] {
-        &self.records
+    /// A record for a string that a node skips the end of.
+    pub(super) fn acquire_skip(&mut self, bits: B, len: u32) -> Option<Id> {
+        if self.skips_used >= Self::skips_max(self.capacity) {
+            return None;
+        }
+        let id = self.acquire(bits.first(len), len, 0)?;
+        self.skips_used += 1;
+        Some(id)
+    }
+
+    pub(super) fn release_skip(&mut self, id: Id) {
+        self.skips_used -= 1;
+        self.release(id);
     }
 
     // Slots and tallies.
@@ -264,13 +281,15 @@ impl<B: Bits> Index<B> {
             .unwrap_or_default()
     }
 
-    pub(super) fn tally_mut(&mut self, base: At) -> &mut Tally {
+    pub(super) fn set_tally(&mut self, base: At, tally: Tally) {
         let index = base as usize / 2;
         if index >= self.tallies.len() {
             // Reserved for the whole arena of slots: does not reallocate.
             self.tallies.resize(index + 1, Tally::default());
         }
-        &mut self.tallies[index]
+        if let Some(place) = self.tallies.get_mut(index) {
+            *place = tally;
+        }
     }
 
     /// The node in a slot.
@@ -297,15 +316,10 @@ impl<B: Bits> Index<B> {
         let old = self.slot(at);
         self.slots.set(at, slot);
         self.work.moved += 1;
-        let tally = self.tally_mut(base);
-        tally.take_out(old);
-        tally.add(slot);
-    }
-
-    /// The cells of a bucket, unused places first.
-    #[inline]
-    pub(super) fn bucket(&self, base: u32, order: u32) -> &[Cell] {
-        self.cells.block(base, order)
+        if let Some(tally) = self.tallies.get_mut(base as usize / 2) {
+            tally.take_out(old);
+            tally.add(slot);
+        }
     }
 
     /// How many of the skipped bits of `node`, in a slot of `depth`, a string has.
@@ -326,19 +340,86 @@ impl<B: Bits> Index<B> {
         node.base + (rest >> (64 - node.bits)) as u32
     }
 
-    /// The number of exactly this prefix. Cost: O(levels).
-    pub(super) fn find(&self, bits: B, len: u32) -> Option<Id> {
+    /// A string that begins as `path` does to `depth`, and then as `node` skips.
+    pub(super) fn through(&self, node: Node, path: B, depth: u32) -> B {
+        if node.long {
+            self.record(node.skipped).bits.first(depth + node.skip)
+        } else {
+            let skipped = u64::from(node.skipped) >> (32 - node.skip);
+            path.with(depth, node.skip, skipped)
+                .first(depth + node.skip)
+        }
+    }
+
+    // Prefixes in buckets.
+
+    pub(super) fn cells_of(&self, bucket: Bucket) -> impl DoubleEndedIterator<Item = Cell> {
+        (bucket.base..bucket.base + bucket.count).map(|at| self.cells.get(at))
+    }
+
+    /// What a cell in a slot of `depth` that `path` leads to says.
+    pub(super) fn entry(&self, cell: Cell, path: B, depth: u32) -> Entry<B> {
+        if cell.is_long() {
+            let record = self.record(cell.number);
+            return Entry {
+                bits: record.bits,
+                len: record.len,
+                number: record.number,
+                record: cell.number,
+            };
+        }
+        let len = depth + cell.len();
+        Entry {
+            bits: path
+                .with(
+                    depth,
+                    cell.len(),
+                    cell.bits().checked_shr(64 - cell.len()).unwrap_or(0),
+                )
+                .first(len),
+            len,
+            number: cell.number,
+            record: 0,
+        }
+    }
+
+    /// The cell of a prefix in a slot of `depth`; its record comes or goes as the cell needs.
+    pub(super) fn cell(&mut self, entry: Entry<B>, depth: u32) -> Option<Cell> {
+        let len = entry.len - depth;
+        let number = if Cell::too_long(len) {
+            match entry.record {
+                0 => self.acquire(entry.bits, entry.len, entry.number)?,
+                record => record,
+            }
+        } else {
+            if entry.record != 0 {
+                self.release(entry.record);
+            }
+            entry.number
+        };
+        Some(Cell::new(entry.bits.skip(depth).top(), len, number))
+    }
+
+    /// The record of a prefix, as a cover needs it.
+    pub(super) fn cover_record(&mut self, entry: Entry<B>) -> Option<Id> {
+        match entry.record {
+            0 => self.acquire(entry.bits, entry.len, entry.number),
+            record => Some(record),
+        }
+    }
+
+    // Finding exactly one.
+
+    /// Where exactly this prefix lies. Cost: O(levels).
+    pub(super) fn find(&self, bits: B, len: u32) -> Option<Spot> {
         let (mut at, mut depth) = (ROOT, 0);
         if len == 0 {
-            return self.slot(ROOT).cover().map(|cover| cover.id);
+            return self.slot(ROOT).cover().map(|cover| Spot::Record(cover.id));
         }
         loop {
             match self.slot(at).view() {
                 View::Empty => return None,
-                View::Bucket(bucket) => {
-                    let cells = self.bucket(bucket.base, bucket.order);
-                    return self.find_cell(cells, bits, len, depth);
-                }
+                View::Bucket(bucket) => return self.find_cell(bucket, bits, len, depth),
                 View::Node(node) => {
                     if self.agreeing(node, bits, depth) < node.skip {
                         return None;
@@ -346,7 +427,7 @@ impl<B: Bits> Index<B> {
                     at = Self::child(node, bits, depth);
                     depth += node.skip + node.bits;
                     if len <= depth {
-                        return self.find_cover(self.slot(at), len);
+                        return self.find_cover(self.slot(at), len).map(Spot::Record);
                     }
                 }
             }
@@ -354,27 +435,55 @@ impl<B: Bits> Index<B> {
     }
 
     /// The cover of that length in the chain of a slot.
-    fn find_cover(&self, slot: Slot, len: u32) -> Option<Id> {
+    pub(super) fn find_cover(&self, slot: Slot, len: u32) -> Option<Id> {
         let mut id = slot.cover()?.id;
         while id != 0 {
             let record = self.record(id);
-            if record.len() <= len {
-                return (record.len() == len).then_some(id);
+            if record.len <= len {
+                return (record.len == len).then_some(id);
             }
             id = record.parent;
         }
         None
     }
 
-    pub(super) fn find_cell(&self, cells: &[Cell], bits: B, len: u32, depth: u32) -> Option<Id> {
+    pub(super) fn find_cell(&self, bucket: Bucket, bits: B, len: u32, depth: u32) -> Option<Spot> {
         let wanted = Cell::new(bits.skip(depth).top(), len - depth, 0);
-        let same = cells
-            .iter()
-            .filter(|cell| cell.id() != 0 && cell.window() == wanted.window());
-        same.map(|cell| cell.id()).find(|id| {
-            let record = self.record(*id);
-            !wanted.is_long() || (record.bits, record.len()) == (bits, len)
-        })
+        let mut found = (bucket.base..)
+            .zip(self.cells_of(bucket))
+            .filter_map(|(at, cell)| {
+                if cell.window != wanted.window {
+                    None
+                } else if cell.is_long() {
+                    let record = self.record(cell.number);
+                    let same = (record.bits, record.len) == (bits, len);
+                    same.then_some(Spot::Record(cell.number))
+                } else {
+                    Some(Spot::Cell(at))
+                }
+            });
+        found.next()
+    }
+
+    pub(super) fn number(&self, spot: Spot) -> u32 {
+        match spot {
+            Spot::Cell(at) => self.cells.get(at).number,
+            Spot::Record(id) => self.record(id).number,
+        }
+    }
+
+    pub(super) fn set_number(&mut self, spot: Spot, number: u32) {
+        match spot {
+            Spot::Cell(at) => {
+                let cell = self.cells.get(at);
+                self.cells.set(at, Cell { number, ..cell });
+            }
+            Spot::Record(id) => {
+                if let Some(record) = self.records.get_mut(id as usize) {
+                    record.number = number;
+                }
+            }
+        }
     }
 }
 
@@ -430,3 +539,8 @@ fn looked_into(node: Node) -> u32 {
         0
     }
 }
+
+const _: () = assert!(
+    (BUCKET as u64) << BITS_MAX <= u16::MAX as u64,
+    "a tally holds it"
+);

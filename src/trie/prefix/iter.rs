@@ -6,96 +6,120 @@
 use core::fmt;
 
 use super::bits::{Bits, Width};
-use super::index::{BUCKET, Id, Index, LEVELS_MAX, ROOT};
-use super::lookup::Walk;
-use super::slot::{Bucket, Node, Slot, View};
-use super::{BitsOf, Prefix, PrefixTrie};
+use super::head::PrefixIndex;
+use super::index::{BUCKET, Index, LEVELS_MAX, ROOT};
+use super::lookup::{Found, Walk};
+use super::prefix_type::{BitsOf, Prefix};
+use super::slot::{Bucket, Cell, Slot, View};
 use crate::key::Key;
 
 /// As many as can cover one address, and one bucket.
 const GATHERED_MAX: usize = LEVELS_MAX + 1 + BUCKET;
 
-/// Numbers of prefixes in the order of the prefixes, taken from both ends.
-#[derive(Clone)]
-pub(super) struct Gathered {
-    ids: [Id; GATHERED_MAX],
+/// Prefixes in order, taken from both ends: first some that all cover one string, each by its length; then a bucket's.
+#[derive(Clone, Copy)]
+pub(super) struct Gathered<B> {
+    /// Length and number of each.
+    items: [(u8, u32); GATHERED_MAX],
     first: usize,
     end: usize,
+    /// The string that those before `own` cover.
+    covering: B,
+    /// From here on each has bits of its own.
+    own: usize,
+    bits: [B; BUCKET],
 }
 
-impl Gathered {
-    const fn new() -> Self {
+impl<B: Bits> Gathered<B> {
+    pub(super) fn new() -> Self {
         Self {
-            ids: [0; GATHERED_MAX],
+            items: [(0, 0); GATHERED_MAX],
             first: 0,
             end: 0,
+            covering: B::default(),
+            own: usize::MAX,
+            bits: [B::default(); BUCKET],
         }
     }
 
-    fn clear(&mut self) {
-        (self.first, self.end) = (0, 0);
-    }
-
-    fn push(&mut self, id: Id) {
-        if let Some(place) = self.ids.get_mut(self.end) {
-            *place = id;
+    fn push(&mut self, len: u32, number: u32) {
+        if let Some(place) = self.items.get_mut(self.end) {
+            *place = (len as u8, number);
             self.end += 1;
         }
     }
 
-    fn pop(&mut self) -> Option<Id> {
-        let id = *self.ids.get(self.first..self.end)?.first()?;
+    fn item(&self, at: usize) -> Option<(B, Found)> {
+        let (len, number) = *self.items.get(at)?;
+        let len = u32::from(len);
+        let bits = match at.checked_sub(self.own) {
+            Some(own) => *self.bits.get(own)?,
+            None => self.covering,
+        };
+        Some((bits.first(len), Found { number, len }))
+    }
+
+    fn pop(&mut self) -> Option<(B, Found)> {
+        if self.first == self.end {
+            return None;
+        }
         self.first += 1;
-        Some(id)
+        self.item(self.first - 1)
     }
 
-    fn pop_last(&mut self) -> Option<Id> {
-        let id = *self.ids.get(self.first..self.end)?.last()?;
+    fn pop_last(&mut self) -> Option<(B, Found)> {
+        if self.first == self.end {
+            return None;
+        }
         self.end -= 1;
-        Some(id)
-    }
-
-    fn tail(&mut self, from: usize) -> &mut [Id] {
-        self.ids.get_mut(from..self.end).unwrap_or(&mut [])
+        self.item(self.end)
     }
 }
 
 impl<B: Bits> Index<B> {
-    /// Adds the chain of a slot's cover, the shortest first.
-    fn gather_chain(&self, slot: Slot, found: &mut Gathered) {
+    /// Adds the chain of a slot's cover, the shortest first, as far as it is not longer than `len`.
+    fn gather_chain(&self, slot: Slot, len: u32, found: &mut Gathered<B>) {
         let from = found.end;
         let mut id = slot.cover().map_or(0, |cover| cover.id);
         while id != 0 {
-            found.push(id);
-            id = self.record(id).parent;
+            let record = self.record(id);
+            if record.len <= len {
+                found.push(record.len, record.number);
+            }
+            id = record.parent;
         }
-        found.tail(from).reverse();
+        if let Some(chain) = found.items.get_mut(from..found.end) {
+            chain.reverse();
+        }
     }
 
-    fn gather_bucket(&self, bucket: Bucket, found: &mut Gathered) {
-        let from = found.end;
-        for cell in self.bucket(bucket.base, bucket.order) {
-            if cell.id() != 0 {
-                found.push(cell.id());
-            }
+    fn gather_bucket(&self, bucket: Bucket, path: B, depth: u32, found: &mut Gathered<B>) {
+        let mut entries = [None; BUCKET];
+        for (entry, cell) in entries.iter_mut().zip(self.cells_of(bucket)) {
+            *entry = Some(self.entry(cell, path, depth));
         }
-        found.tail(from).sort_unstable_by_key(|id| {
-            let record = self.record(*id);
-            (record.bits, record.len())
-        });
+        entries.sort_unstable_by_key(|entry| entry.map(|entry| (entry.bits, entry.len)));
+        found.own = found.end;
+        for (own, entry) in entries.into_iter().flatten().enumerate() {
+            if let Some(place) = found.bits.get_mut(own) {
+                *place = entry.bits;
+            }
+            found.push(entry.len, entry.number);
+        }
     }
 
     /// Gathers all that lies in the first slot that is not empty at or behind `at`, and on the way there, in order; gives
     /// where the next one begins. What began before `at` comes too.
-    fn gather(&self, at: B, found: &mut Gathered) -> Option<B> {
+    fn gather(&self, at: B, found: &mut Gathered<B>) -> Option<B> {
+        *found = Gathered::new();
         let mut at = at;
         let (mut slot, mut depth) = (self.slot(ROOT), 0);
         loop {
-            self.gather_chain(slot, found);
+            self.gather_chain(slot, B::WIDTH, found);
             match slot.view() {
                 View::Empty => break,
                 View::Bucket(bucket) => {
-                    self.gather_bucket(bucket, found);
+                    self.gather_bucket(bucket, at, depth, found);
                     break;
                 }
                 View::Node(node) => {
@@ -104,7 +128,7 @@ impl<B: Bits> Index<B> {
                         if at.skip(depth + agreed).top() >> 63 == 1 {
                             break;
                         }
-                        at = self.first_of(node, at, depth);
+                        at = self.through(node, at, depth);
                     }
                     let inner = depth + node.skip + node.bits;
                     let mut index = Self::child(node, at, depth) - node.base;
@@ -126,47 +150,38 @@ impl<B: Bits> Index<B> {
                 }
             }
         }
+        found.covering = at;
         at.last(depth).next()
     }
 
-    /// The lowest string in a node of a slot of `depth` that has `at`.
-    fn first_of(&self, node: Node, at: B, depth: u32) -> B {
-        if node.long {
-            self.record(node.skipped).bits.first(depth + node.skip)
-        } else {
-            let skipped = u64::from(node.skipped) >> (32 - node.skip);
-            at.with(depth, node.skip, skipped).first(depth + node.skip)
-        }
-    }
-
     /// Gathers all that cover a prefix, the shortest first.
-    fn gather_covering(&self, bits: B, len: u32, found: &mut Gathered) {
+    fn gather_covering(&self, bits: B, len: u32, found: &mut Gathered<B>) {
+        found.covering = bits;
         let (mut slot, mut depth) = (self.slot(ROOT), 0);
         loop {
-            let from = found.end;
-            self.gather_chain(slot, found);
-            while found.end > from && self.record(found.ids[found.end - 1]).len() > len {
-                found.end -= 1;
-            }
+            self.gather_chain(slot, len, found);
             if depth >= len {
                 return;
             }
             match slot.view() {
                 View::Empty => return,
                 View::Bucket(bucket) => {
-                    let from = found.end;
-                    for cell in self.bucket(bucket.base, bucket.order) {
-                        let record = self.record(cell.id());
-                        if cell.id() != 0
-                            && record.len() <= len
-                            && record.bits.common(bits) >= record.len()
-                        {
-                            found.push(cell.id());
+                    for cell in self.cells_of(bucket) {
+                        let entry = self.entry(cell, bits, depth);
+                        let own = Cell::new(bits.skip(depth).top(), cell.len(), cell.number);
+                        let covers = if cell.is_long() {
+                            entry.bits.common(bits) >= entry.len
+                        } else {
+                            own == cell
+                        };
+                        if entry.len <= len && covers {
+                            found.push(entry.len, entry.number);
                         }
                     }
-                    found
-                        .tail(from)
-                        .sort_unstable_by_key(|id| self.record(*id).len());
+                    let from = found.end - found.end.min(bucket.count as usize);
+                    if let Some(tail) = found.items.get_mut(from..found.end) {
+                        tail.sort_unstable_by_key(|(len, _)| *len);
+                    }
                     return;
                 }
                 View::Node(node) => {
@@ -228,25 +243,26 @@ where
     }
 }
 
-/// Prefixes in order, each with its value.
-pub struct Iter<'a, K: Key, V>
+/// Prefixes in order, each with its number.
+#[derive(Clone)]
+pub struct Iter<'a, K: Key>
 where
     K::Words: Width,
 {
-    trie: &'a PrefixTrie<K, V>,
+    index: &'a Index<BitsOf<K>>,
     cursor: Cursor<K>,
     /// Where the slot behind the gathered one begins.
     behind: Option<BitsOf<K>>,
-    gathered: Gathered,
+    gathered: Gathered<BitsOf<K>>,
 }
 
-impl<'a, K: Key, V> Iter<'a, K, V>
+impl<'a, K: Key> Iter<'a, K>
 where
     K::Words: Width,
 {
-    pub(super) fn new(trie: &'a PrefixTrie<K, V>, cursor: Cursor<K>) -> Self {
+    pub(super) fn new(index: &'a PrefixIndex<K>, cursor: Cursor<K>) -> Self {
         Self {
-            trie,
+            index: &index.index,
             cursor,
             behind: cursor.at,
             gathered: Gathered::new(),
@@ -259,49 +275,30 @@ where
     }
 }
 
-impl<'a, K: Key, V> Iterator for Iter<'a, K, V>
+impl<K: Key> Iterator for Iter<'_, K>
 where
     K::Words: Width,
 {
-    type Item = (Prefix<K>, &'a V);
+    type Item = (Prefix<K>, u32);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let index = &self.trie.index;
         loop {
-            while let Some(id) = self.gathered.pop() {
-                let record = index.record(id);
-                let prefix = Prefix::of(record.bits, record.len());
+            while let Some((bits, found)) = self.gathered.pop() {
+                let prefix = Prefix::of(bits, found.len);
                 if self.cursor.wants(&prefix) {
                     self.cursor.after = Some(prefix);
-                    return Some((prefix, self.trie.value(id)?));
+                    return Some((prefix, found.number));
                 }
             }
-            let end = self
-                .cursor
-                .within
-                .bits()
-                .last(u32::from(self.cursor.within.len));
+            let within = self.cursor.within;
+            let end = within.bits().last(u32::from(within.len));
             self.cursor.at = self.behind.filter(|at| *at <= end);
-            let at = self.cursor.at?;
-            self.gathered.clear();
-            self.behind = index.gather(at, &mut self.gathered);
+            self.behind = self.index.gather(self.cursor.at?, &mut self.gathered);
         }
     }
 }
 
-impl<K: Key, V> Clone for Iter<'_, K, V>
-where
-    K::Words: Width,
-{
-    fn clone(&self) -> Self {
-        Self {
-            gathered: self.gathered.clone(),
-            ..*self
-        }
-    }
-}
-
-impl<K: Key, V> fmt::Debug for Iter<'_, K, V>
+impl<K: Key> fmt::Debug for Iter<'_, K>
 where
     K::Words: Width,
 {
@@ -310,42 +307,44 @@ where
     }
 }
 
-/// The prefixes that cover one, the shortest first; from the back the longest first.
-pub struct Covering<'a, K: Key, V>
+/// The prefixes that cover one, each with its number, the shortest first; from the back the longest first.
+#[derive(Clone)]
+pub struct Covering<K: Key>
 where
     K::Words: Width,
 {
-    trie: &'a PrefixTrie<K, V>,
-    gathered: Gathered,
+    gathered: Gathered<BitsOf<K>>,
 }
 
-impl<'a, K: Key, V> Covering<'a, K, V>
+impl<K: Key> Covering<K>
 where
     K::Words: Width,
 {
-    pub(super) fn new(trie: &'a PrefixTrie<K, V>, prefix: Prefix<K>) -> Self {
+    pub(super) fn new(index: &PrefixIndex<K>, prefix: Prefix<K>) -> Self {
         let mut gathered = Gathered::new();
         let len = u32::from(prefix.len);
-        trie.index
+        index
+            .index
             .gather_covering(prefix.bits(), len, &mut gathered);
-        Self { trie, gathered }
-    }
-
-    fn item(&self, id: Id) -> Option<(Prefix<K>, &'a V)> {
-        let record = self.trie.index.record(id);
-        Some((Prefix::of(record.bits, record.len()), self.trie.value(id)?))
+        Self { gathered }
     }
 }
 
-impl<'a, K: Key, V> Iterator for Covering<'a, K, V>
+fn item<K: Key>((bits, found): (BitsOf<K>, Found)) -> (Prefix<K>, u32)
 where
     K::Words: Width,
 {
-    type Item = (Prefix<K>, &'a V);
+    (Prefix::of(bits, found.len), found.number)
+}
+
+impl<K: Key> Iterator for Covering<K>
+where
+    K::Words: Width,
+{
+    type Item = (Prefix<K>, u32);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let id = self.gathered.pop()?;
-        self.item(id)
+        self.gathered.pop().map(item)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -354,36 +353,22 @@ where
     }
 }
 
-impl<K: Key, V> DoubleEndedIterator for Covering<'_, K, V>
+impl<K: Key> DoubleEndedIterator for Covering<K>
 where
     K::Words: Width,
 {
     fn next_back(&mut self) -> Option<Self::Item> {
-        let id = self.gathered.pop_last()?;
-        self.item(id)
+        self.gathered.pop_last().map(item)
     }
 }
 
-impl<K: Key, V> ExactSizeIterator for Covering<'_, K, V> where K::Words: Width {}
+impl<K: Key> ExactSizeIterator for Covering<K> where K::Words: Width {}
 
-impl<K: Key, V> Clone for Covering<'_, K, V>
-where
-    K::Words: Width,
-{
-    fn clone(&self) -> Self {
-        Self {
-            gathered: self.gathered.clone(),
-            ..*self
-        }
-    }
-}
-
-impl<K: Key, V> fmt::Debug for Covering<'_, K, V>
+impl<K: Key> fmt::Debug for Covering<K>
 where
     K::Words: Width,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefixes = self.clone().map(|(prefix, _)| prefix);
-        f.debug_list().entries(prefixes).finish()
+        f.debug_list().entries(self.clone()).finish()
     }
 }

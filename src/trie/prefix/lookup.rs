@@ -2,19 +2,38 @@
 //!
 //! A level is one slot: remember its cover, compare its skipped bits, take the next index. Where the skipped bits differ
 //! the last cover is the answer, and there is nothing to go back for: a cover stands in every slot that it holds.
+//!
+//! In a burst nothing branches on what was loaded: a lookup that has come to its end stands still until the others have, so that
+//! the machine's guesses are right and all the loads of a level are under way together.
 
 use super::bits::Bits;
-use super::index::{Id, Index, ROOT};
-use super::slot::{Bucket, Cell, Cover, Node, Slot, View};
+use super::index::{Index, ROOT};
+use super::slot::{Bucket, Cell, Cover, LANES, Line, Node, Slot, View, lanes, length};
 
 /// Lookups kept in flight together.
-const STAGE: usize = 32;
+pub(super) const STAGE: usize = 32;
+
+/// A burst whose levels are so few goes on one by one.
+const STRAGGLERS: usize = 3;
 
 /// A prefix found: its number, and how many of the address's bits it has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    pub(super) id: Id,
+    pub(super) number: u32,
     pub(super) len: u32,
+}
+
+impl Found {
+    /// In the place of a length: there is none.
+    pub(super) const NONE: Self = Self {
+        number: 0,
+        len: u32::MAX,
+    };
+
+    #[inline]
+    pub(super) fn some(self) -> Option<Self> {
+        (self.len != u32::MAX).then_some(self)
+    }
 }
 
 /// A lookup on its way: what is left of the address, the depth that it has reached, and the last cover seen.
@@ -22,8 +41,10 @@ pub(super) struct Found {
 pub(super) struct Walk<B> {
     pub(super) rest: B,
     pub(super) depth: u32,
-    /// The cover's word, above it the depth of its slot.
-    pub(super) best: u64,
+    /// The cover's word; 0 for none.
+    pub(super) best: u32,
+    /// The depth of its slot.
+    pub(super) best_depth: u32,
 }
 
 impl<B: Bits> Walk<B> {
@@ -33,6 +54,7 @@ impl<B: Bits> Walk<B> {
             rest: bits,
             depth: 0,
             best: 0,
+            best_depth: 0,
         }
     }
 
@@ -40,26 +62,19 @@ impl<B: Bits> Walk<B> {
     #[inline(always)]
     pub(super) fn pass(&mut self, slot: Slot) {
         let word = slot.cover_word();
-        let here = u64::from(self.depth) << 32 | u64::from(word);
-        self.best = if word != 0 { here } else { self.best };
-    }
-
-    #[inline(always)]
-    fn found(self) -> Found {
-        match Cover::of(self.best as u32) {
-            Some(cover) => Found {
-                id: cover.id,
-                len: (self.best >> 32) as u32 - cover.back,
-            },
-            None => Found::default(),
-        }
+        self.best = if word != 0 { word } else { self.best };
+        self.best_depth = if word != 0 {
+            self.depth
+        } else {
+            self.best_depth
+        };
     }
 }
 
 impl<B: Bits> Index<B> {
-    /// The longest prefix that a full-length string has; number 0 where there is none.
+    /// The longest prefix that a full-length string has.
     ///
-    /// Cost: a slot a level, and a bucket.
+    /// Cost: a slot a level, and a line.
     #[inline]
     pub(super) fn longest(&self, bits: B) -> Found {
         self.longest_from(self.slot(ROOT), Walk::new(bits), bits)
@@ -73,10 +88,10 @@ impl<B: Bits> Index<B> {
             match slot.view() {
                 View::Node(node) => match self.step(node, &mut walk, bits) {
                     Some(next) => slot = next,
-                    None => return walk.found(),
+                    None => return self.covered(walk),
                 },
                 View::Bucket(bucket) => return self.in_bucket(bucket, walk, bits),
-                View::Empty => return walk.found(),
+                View::Empty => return self.covered(walk),
             }
         }
     }
@@ -101,102 +116,158 @@ impl<B: Bits> Index<B> {
         Some(self.slot(node.base + index as u32))
     }
 
+    /// The last cover that a walk has seen.
+    #[inline(always)]
+    fn covered(&self, walk: Walk<B>) -> Found {
+        match Cover::of(walk.best) {
+            Some(cover) => Found {
+                number: self.record(cover.id).number,
+                len: walk.best_depth - cover.back,
+            },
+            None => Found::NONE,
+        }
+    }
+
+    #[inline(always)]
+    fn line(&self, bucket: Bucket) -> Option<&Line> {
+        self.cells.store.get(bucket.base as usize / LANES)
+    }
+
     #[inline(always)]
     fn in_bucket(&self, bucket: Bucket, walk: Walk<B>, bits: B) -> Found {
-        let top = walk.rest.top();
-        let mut best = Cell::default();
-        for cell in self.bucket(bucket.base, bucket.order) {
-            if cell.matches(top) {
-                best = *cell;
-            }
+        let Some(line) = self.line(bucket) else {
+            return Found::NONE;
+        };
+        let hits = line.matches(walk.rest.top()) & lanes(bucket);
+        if hits == 0 {
+            return self.covered(walk);
         }
-        if best.is_long() {
+        let lane = (31 - hits.leading_zeros()) as usize % LANES;
+        let (window, number) = (line.windows[lane], line.numbers[lane]);
+        if (Cell { window, number }).is_long() {
             return self.in_long_bucket(bucket, walk, bits);
         }
-        if best.id() != 0 {
-            return Found {
-                id: best.id(),
-                len: walk.depth + best.len(),
-            };
+        Found {
+            number,
+            len: walk.depth + length(window),
         }
-        walk.found()
     }
 
     /// Where cells match that do not hold all of their prefixes.
     #[cold]
     fn in_long_bucket(&self, bucket: Bucket, walk: Walk<B>, bits: B) -> Found {
-        let mut found = walk.found();
-        for cell in self.bucket(bucket.base, bucket.order) {
-            let record = self.record(cell.id());
-            if cell.id() != 0
-                && record.bits.common(bits) >= record.len()
-                && (found.id == 0 || record.len() > found.len)
-            {
+        let mut found = self.covered(walk);
+        for cell in self.cells_of(bucket) {
+            let entry = self.entry(cell, bits, walk.depth);
+            // Shorter ones stand before, and their entry was made from the address: compare what the cell has.
+            let matches = if cell.is_long() {
+                entry.bits.common(bits) >= entry.len
+            } else {
+                let own = cell.bits() ^ walk.rest.top();
+                own.leading_zeros() >= cell.len()
+            };
+            let longer = found.some().is_none_or(|found| entry.len > found.len);
+            if matches && longer {
                 found = Found {
-                    id: cell.id(),
-                    len: record.len(),
+                    number: entry.number,
+                    len: entry.len,
                 };
             }
         }
         found
     }
 
-    /// [`longest`](Self::longest) of many, a level at a time, so that the machine's caches are waited for together.
-    pub(super) fn longest_many(&self, strings: &[B], mut found: impl FnMut(usize, Found)) {
-        for (chunk, strings) in strings.chunks(STAGE).enumerate() {
-            self.longest_stage(strings, |index, one| found(chunk * STAGE + index, one));
-        }
-    }
-
+    /// [`longest`](Self::longest) of the first `count` strings, a level at a time.
     #[inline(always)]
-    fn longest_stage(&self, strings: &[B], mut found: impl FnMut(usize, Found)) {
+    pub(super) fn longest_stage(
+        &self,
+        strings: &[B; STAGE],
+        count: usize,
+        results: &mut [Found; STAGE],
+    ) {
         let root = self.slot(ROOT);
         let mut walks = [Walk::new(B::default()); STAGE];
         let mut slots = [root; STAGE];
-        let mut active = [0u8; STAGE];
-        let mut in_buckets = [0u8; STAGE];
-        let (mut count, mut buckets) = (0, 0);
-        for (index, bits) in strings.iter().enumerate().take(STAGE) {
-            walks[index] = Walk::new(*bits);
-            active[count] = index as u8;
-            count += 1;
+        for (walk, bits) in walks.iter_mut().zip(strings) {
+            *walk = Walk::new(*bits);
         }
-        while count > 0 {
-            let mut left = 0;
-            for place in 0..count {
-                let index = usize::from(active[place]) % STAGE;
-                let walk = &mut walks[index];
-                let slot = slots[index];
-                walk.pass(slot);
-                match slot.view() {
-                    View::Node(node) => {
-                        if let Some(next) = self.step(node, walk, strings[index]) {
-                            slots[index] = next;
-                            active[left] = index as u8;
-                            left += 1;
-                        }
-                    }
-                    View::Bucket(_) => {
-                        in_buckets[buckets] = index as u8;
-                        buckets += 1;
-                    }
-                    View::Empty => {}
+        loop {
+            let mut going = 0;
+            for (lane, (walk, slot)) in walks.iter_mut().zip(&mut slots).enumerate().take(count) {
+                walk.pass(*slot);
+                let node = slot.as_node();
+                let differ = (walk.rest.top() >> 32) ^ u64::from(node.skipped);
+                let mut goes = slot.is_node() & (differ >> (32 - node.skip.min(32)) == 0);
+                if slot.is_long() {
+                    let agreeing = strings
+                        .get(lane)
+                        .map(|bits| self.agreeing(node, *bits, walk.depth));
+                    goes = agreeing == Some(node.skip);
+                }
+                // Whoever does not go takes no bits and stays.
+                let (skip, bits) = if goes { (node.skip, node.bits) } else { (0, 0) };
+                walk.rest = walk.rest.skip(skip);
+                let index = (walk.rest.top() >> 1 >> (63 - bits)) as u32;
+                walk.rest = walk.rest.skip(bits);
+                walk.depth += skip + bits;
+                let next = self.slot(if goes { node.base + index } else { ROOT });
+                *slot = if goes { next } else { *slot };
+                going += usize::from(goes);
+            }
+            if going <= STRAGGLERS {
+                break;
+            }
+        }
+        for (lane, (walk, slot)) in walks.iter_mut().zip(&mut slots).enumerate().take(count) {
+            let Some(bits) = strings.get(lane) else {
+                break;
+            };
+            walk.pass(*slot);
+            while let View::Node(node) = slot.view() {
+                let Some(next) = self.step(node, walk, *bits) else {
+                    // Nothing below: as good as empty.
+                    *slot = Slot::EMPTY;
+                    break;
+                };
+                *slot = next;
+                walk.pass(next);
+            }
+        }
+        for (lane, result) in results.iter_mut().enumerate().take(count) {
+            let (walk, slot) = (walks[lane], slots[lane]);
+            let covered = self.covered_or_none(walk);
+            // A slot without a bucket has no lanes, whatever line this is.
+            let bucket = slot.as_bucket();
+            let line = self.line(bucket);
+            let hits = line.map_or(0, |line| line.matches(walk.rest.top())) & lanes(bucket);
+            let hit = (31 - (hits | 1).leading_zeros()) as usize % LANES;
+            let (window, number) =
+                line.map_or((0, 0), |line| (line.windows[hit], line.numbers[hit]));
+            let found = Found {
+                number,
+                len: walk.depth + length(window),
+            };
+            *result = if hits != 0 { found } else { covered };
+            if hits != 0 && window & 1 == 1 {
+                if let Some(bits) = strings.get(lane) {
+                    *result = self.in_long_bucket(bucket, walk, *bits);
                 }
             }
-            count = left;
         }
-        let mut results = [Found::default(); STAGE];
-        for (walk, result) in walks.iter().zip(&mut results) {
-            *result = walk.found();
-        }
-        for index in &in_buckets[..buckets] {
-            let index = usize::from(*index) % STAGE;
-            if let View::Bucket(bucket) = slots[index].view() {
-                results[index] = self.in_bucket(bucket, walks[index], strings[index]);
-            }
-        }
-        for (index, result) in results.iter().enumerate().take(strings.len()) {
-            found(index, *result);
+    }
+
+    /// [`covered`](Self::covered) without a branch: the record of nobody has a number too.
+    #[inline(always)]
+    fn covered_or_none(&self, walk: Walk<B>) -> Found {
+        let (id, back) = Cover::parts(walk.best);
+        let number = self
+            .records
+            .get(id as usize)
+            .map_or(0, |record| record.number);
+        let len = walk.best_depth.wrapping_sub(back);
+        Found {
+            number,
+            len: if walk.best != 0 { len } else { u32::MAX },
         }
     }
 }

@@ -23,15 +23,19 @@
 //! what [`MOVES_MAX`](super::MOVES_MAX) says.
 
 use super::bits::Bits;
-use super::index::{BITS_MAX, BUCKET, BUCKET_ORDER, Id, Index, Path, Tally};
-use super::slot::{At, Bucket, Cover, Node, Slot, View};
-use super::update::Draft;
+use super::index::{BITS_MAX, BUCKET, BUCKET_ORDER, Entry, Id, Index, Path, Tally};
+use super::slot::{Bucket, Cell, Cover, Node, Slot, View};
+use super::update::{Draft, Place};
 
 /// Prefixes that a node without nodes below may have and still become a bucket.
 const COLLAPSE: usize = BUCKET - BUCKET / 4;
 
 /// Slots that one edit may look at for resizing.
-pub(super) const LOOKS_MAX: u32 = if cfg!(any(test, fuzzing)) { 256 } else { 4096 };
+pub(super) const LOOKS_MAX: u32 = if cfg!(any(test, fuzzing)) {
+    256
+} else {
+    16_384
+};
 
 /// Inflate when this share, in percent, of the larger node's slots would be in use.
 const INFLATE: u32 = 50;
@@ -43,40 +47,43 @@ const HALVE: u32 = 25;
 const HALVE_ROOT: u32 = 15;
 
 impl<B: Bits> Index<B> {
-    /// Lets each node on a path find its size, the lowest first.
+    /// Lets each node on a path that `bits` took find its size, the lowest first.
     ///
     /// `removed`: a prefix is gone, so that nodes may have become superfluous.
-    pub(super) fn resize_path(&mut self, path: &Path, removed: bool) {
+    pub(super) fn resize_path(&mut self, bits: B, path: &Path, removed: bool) {
         let mut looks = LOOKS_MAX;
         let steps = path.steps();
         for (index, (at, depth)) in steps.iter().enumerate().rev() {
-            let parent = index.checked_sub(1).map(|above| steps[above].0);
-            let depth = u32::from(*depth);
-            if removed && self.simplify(parent, *at, depth) {
-                continue;
-            }
-            let mut inflated = false;
-            while self.wants_inflating(parent, *at, &mut looks)
-                && self.inflate(parent, *at, depth, &mut looks)
-            {
-                inflated = true;
-            }
-            if !inflated {
-                self.shrink(parent, *at, depth, &mut looks);
+            let place = Place {
+                parent: index
+                    .checked_sub(1)
+                    .and_then(|above| Some(steps.get(above)?.0)),
+                at: *at,
+                depth: u32::from(*depth),
+            };
+            if !removed || !self.simplify(bits, place) {
+                self.resize(bits, place, &mut looks);
             }
         }
     }
 
-    fn shrink(&mut self, parent: Option<At>, at: At, depth: u32, looks: &mut u32) {
-        while self.wants_halving(parent, at, looks) && self.halve(parent, at, depth) {}
+    /// Lets the node in a slot that `path` leads to find its size.
+    fn resize(&mut self, path: B, place: Place, looks: &mut u32) {
+        let mut inflated = false;
+        while self.wants_inflating(place, looks) && self.inflate(path, place, looks) {
+            inflated = true;
+        }
+        if !inflated {
+            while self.wants_halving(place, looks) && self.halve(path, place) {}
+        }
     }
 
-    fn wants_inflating(&self, parent: Option<At>, at: At, looks: &mut u32) -> bool {
-        let Some(node) = self.node(at).filter(|node| node.bits < BITS_MAX) else {
+    fn wants_inflating(&self, place: Place, looks: &mut u32) -> bool {
+        let Some(node) = self.node(place.at).filter(|node| node.bits < BITS_MAX) else {
             return false;
         };
         let (tally, size) = (self.tally(node), node.size());
-        let wanted = if parent.is_some() {
+        let wanted = if place.parent.is_some() {
             INFLATE
         } else {
             INFLATE_ROOT
@@ -90,12 +97,16 @@ impl<B: Bits> Index<B> {
         true
     }
 
-    fn wants_halving(&self, parent: Option<At>, at: At, looks: &mut u32) -> bool {
-        let Some(node) = self.node(at).filter(|node| node.bits > 1) else {
+    fn wants_halving(&self, place: Place, looks: &mut u32) -> bool {
+        let Some(node) = self.node(place.at).filter(|node| node.bits > 1) else {
             return false;
         };
         let (tally, size) = (self.tally(node), node.size());
-        let wanted = if parent.is_some() { HALVE } else { HALVE_ROOT };
+        let wanted = if place.parent.is_some() {
+            HALVE
+        } else {
+            HALVE_ROOT
+        };
         // That some child is full is no reason against it: Linux once thought so, and kept 1048 pointers where 36 do.
         let used = size - u32::from(tally.empty);
         let cost = 2 * size + u32::from(tally.cells);
@@ -107,41 +118,49 @@ impl<B: Bits> Index<B> {
     }
 
     /// Doubles a node. False, and nothing changed, where there is no room.
-    fn inflate(&mut self, parent: Option<At>, at: At, depth: u32, looks: &mut u32) -> bool {
-        let Some(node) = self.node(at) else {
+    fn inflate(&mut self, path: B, place: Place, looks: &mut u32) -> bool {
+        let Some(node) = self.node(place.at) else {
             return false;
         };
         let (size, tally) = (node.size(), self.tally(node));
-        let buckets =
-            size as usize - usize::from(tally.empty.min(size as u16)) - usize::from(tally.nodes);
+        let buckets = size.saturating_sub(u32::from(tally.empty) + u32::from(tally.nodes));
         let kept = 2 * (self.capacity - self.len);
-        if self.cells.blocks(BUCKET_ORDER) < buckets || self.slots.room() < kept + 2 * size as usize
+        if self.cells.blocks(BUCKET_ORDER) < buckets as usize
+            || self.slots.room() < kept + 2 * size as usize
         {
             return false;
         }
         let Some(base) = self.slots.allocate(node.bits + 1) else {
             return false;
         };
-        *self.tally_mut(base) = Tally::of_empty(2 * size);
+        self.set_tally(base, Tally::of_empty(2 * size));
         let larger = Node {
             base,
             bits: node.bits + 1,
             ..node
         };
-        let slot = self.slot(at).holding(View::Node(larger));
-        self.put(parent, at, slot);
-        let inner = depth + node.skip + node.bits;
+        let slot = self.slot(place.at).holding(View::Node(larger));
+        self.put(place.parent, place.at, slot);
+        let through = self.through(node, path, place.depth);
+        let position = place.depth + node.skip;
+        let inner = position + node.bits;
         for index in 0..size {
             let old = self.slot(node.base + index);
             let opened =
                 matches!(old.view(), View::Node(child) if child.skip == 0 && child.bits > 1);
-            let halves = self.divide(old, inner);
+            let here = through.with(position, node.bits, index.into());
+            let halves = self.divide(old, here, inner);
             for (side, half) in halves.into_iter().enumerate() {
-                let child = base + 2 * index + side as u32;
-                self.put_child(base, child, half);
-                // Half of what was full need not be.
-                if opened && !self.simplify(Some(at), child, inner + 1) {
-                    self.shrink(Some(at), child, inner + 1, looks);
+                let child = Place {
+                    parent: Some(place.at),
+                    at: base + 2 * index + side as u32,
+                    depth: inner + 1,
+                };
+                self.put_child(base, child.at, half);
+                // Half of what was full need not be, and what was dense in one half may now inflate.
+                let here = here.with(inner, 1, side as u64);
+                if opened && !self.simplify(here, child) {
+                    self.resize(here, child, looks);
                 }
             }
         }
@@ -150,8 +169,8 @@ impl<B: Bits> Index<B> {
         true
     }
 
-    /// The two slots that take the place of one of `depth`.
-    fn divide(&mut self, old: Slot, depth: u32) -> [Slot; 2] {
+    /// The two slots that take the place of one of `depth` that `path` leads to.
+    fn divide(&mut self, old: Slot, path: B, depth: u32) -> [Slot; 2] {
         let above = old.cover();
         let lower = above.map(|cover| Cover {
             back: cover.back + 1,
@@ -162,18 +181,16 @@ impl<B: Bits> Index<B> {
         match old.view() {
             View::Empty => [half, half],
             View::Bucket(bucket) => {
-                let (views, ending) = self.divide_bucket(bucket, depth);
-                [0, 1].map(|side| {
-                    let half = half.holding(views[side]);
-                    self.ended(half, ending[side], above)
-                })
+                let (views, ending) = self.divide_bucket(bucket, path, depth);
+                [0, 1].map(|side| self.ended(half.holding(views[side]), ending[side], above))
             }
             View::Node(node) if node.skip > 0 => {
-                let (side, below) = self.less_skip(node, depth);
+                let through = self.through(node, path, depth);
+                let below = self.with_skip(node, node.skip - 1, through, depth + 1);
                 let ending = self.lift(below, depth + 1);
                 let view = self.unless_hollow(below);
                 let with = self.ended(half.holding(view), ending, above);
-                if side == 0 {
+                if through.skip(depth).top() >> 63 == 0 {
                     [with, half]
                 } else {
                     [half, with]
@@ -196,7 +213,7 @@ impl<B: Bits> Index<B> {
                 };
                 let tally = Tally::of(self.slots.block(part.base, bits));
                 self.work.tested += u64::from(part.size());
-                *self.tally_mut(part.base) = tally;
+                self.set_tally(part.base, tally);
                 let ending = self.lift(part, depth + 1);
                 let view = self.unless_hollow(part);
                 self.ended(half.holding(view), ending, above)
@@ -212,7 +229,7 @@ impl<B: Bits> Index<B> {
             return 0;
         }
         let last = self.last_cover(self.slot(node.base));
-        if last == 0 || self.record(last).len() != depth {
+        if last == 0 || self.record(last).len != depth {
             return 0;
         }
         self.take_cover(last, node, depth + node.bits);
@@ -252,15 +269,17 @@ impl<B: Bits> Index<B> {
     }
 
     /// A bucket's prefixes one bit further down: two buckets, and what ends there.
-    fn divide_bucket(&mut self, bucket: Bucket, depth: u32) -> ([View; 2], [Id; 2]) {
+    fn divide_bucket(&mut self, bucket: Bucket, path: B, depth: u32) -> ([View; 2], [Id; 2]) {
         let mut sides = [Draft::new(), Draft::new()];
         let mut ending = [0; 2];
         for cell in self.read_bucket(bucket).cells() {
-            let side = (cell.0 >> 63) as usize;
+            let side = (cell.window >> 31) as usize;
             if cell.is_long() {
-                sides[side].push(self.cell(cell.id(), depth + 1));
+                let entry = self.entry(*cell, path, depth);
+                sides[side].push(self.cell(entry, depth + 1).unwrap_or_default());
             } else if cell.len() == 1 {
-                ending[side] = cell.id();
+                let entry = self.entry(*cell, path, depth);
+                ending[side] = self.cover_record(entry).unwrap_or(0);
             } else {
                 sides[side].push(cell.deeper(1));
             }
@@ -277,25 +296,9 @@ impl<B: Bits> Index<B> {
         (views, ending)
     }
 
-    /// A node of a slot of `depth` as seen one bit further down, and on which side that is.
-    fn less_skip(&self, node: Node, depth: u32) -> (usize, Node) {
-        let skip = node.skip - 1;
-        if node.long {
-            let side = self.record(node.skipped).bits.skip(depth).top() >> 63;
-            let below = self.make_node(node.skipped, node.base, node.bits, skip, depth + 1);
-            return (side as usize, below);
-        }
-        let below = Node {
-            skip,
-            skipped: node.skipped << 1,
-            ..node
-        };
-        ((node.skipped >> 31) as usize, below)
-    }
-
     /// Halves a node, in place. False, and nothing changed, where there is no room.
-    fn halve(&mut self, parent: Option<At>, at: At, depth: u32) -> bool {
-        let Some(node) = self.node(at) else {
+    fn halve(&mut self, path: B, place: Place) -> bool {
+        let Some(node) = self.node(place.at) else {
             return false;
         };
         let half = node.size() / 2;
@@ -308,28 +311,33 @@ impl<B: Bits> Index<B> {
         {
             return false;
         }
-        let inner = depth + node.skip + node.bits;
+        let through = self.through(node, path, place.depth);
+        let position = place.depth + node.skip;
+        let inner = position + node.bits;
         for index in 0..half {
             let pair = [0, 1].map(|side| self.slot(node.base + 2 * index + side));
-            let merged = self.unite(pair, inner - 1);
-            self.slots.set(node.base + index, merged);
+            let here = through
+                .with(position, node.bits - 1, index.into())
+                .first(inner - 1);
+            let united = self.unite(pair, here, inner - 1);
+            self.slots.set(node.base + index, united);
             self.work.moved += 1;
         }
         self.slots.free(node.base + half, node.bits - 1);
         let tally = Tally::of(self.slots.block(node.base, node.bits - 1));
-        *self.tally_mut(node.base) = tally;
+        self.set_tally(node.base, tally);
         let smaller = Node {
             bits: node.bits - 1,
             ..node
         };
-        let slot = self.slot(at).holding(View::Node(smaller));
-        self.put(parent, at, slot);
+        let slot = self.slot(place.at).holding(View::Node(smaller));
+        self.put(place.parent, place.at, slot);
         self.work.halved += 1;
         true
     }
 
-    /// The slot of `depth` that takes the place of two.
-    fn unite(&mut self, pair: [Slot; 2], depth: u32) -> Slot {
+    /// The slot of `depth`, which `path` leads to, that takes the place of two.
+    fn unite(&mut self, pair: [Slot; 2], path: B, depth: u32) -> Slot {
         // Behind a cover that ends at its slot the chains of both are the same.
         let mut ending = [0; 2];
         let mut above = None;
@@ -341,7 +349,7 @@ impl<B: Bits> Index<B> {
                     self.set_parent(cover.id, 0);
                     (parent != 0).then(|| Cover {
                         id: parent,
-                        back: depth - self.record(parent).len(),
+                        back: depth - self.record(parent).len,
                     })
                 }
                 Some(cover) => Some(Cover {
@@ -354,48 +362,63 @@ impl<B: Bits> Index<B> {
         let united = Slot::EMPTY.covered(above);
         let views = pair.map(Slot::view);
         let ends = ending.iter().filter(|id| **id != 0).count();
-        match views {
-            [View::Empty, View::Empty] if ends == 0 => united,
-            [View::Node(node), View::Empty] if ends == 0 => {
-                united.holding(View::Node(self.more_skip(node, 0)))
-            }
-            [View::Empty, View::Node(node)] if ends == 0 => {
-                united.holding(View::Node(self.more_skip(node, 1)))
-            }
-            _ => {
-                let count: usize = views.iter().map(bucket_len).sum();
-                if !pair.iter().any(|slot| slot.is_node()) && count + ends <= BUCKET {
-                    if let Some(view) = self.unite_buckets(views, ending, depth) {
-                        return united.holding(view);
-                    }
-                }
-                self.node_of(pair, ending)
-                    .map_or(united, |node| united.holding(View::Node(node)))
-            }
+        let skipping = match views {
+            [View::Empty, View::Empty] if ends == 0 => return united,
+            [View::Node(node), View::Empty] if ends == 0 => self.more_skip(node, path, depth, 0),
+            [View::Empty, View::Node(node)] if ends == 0 => self.more_skip(node, path, depth, 1),
+            _ => None,
+        };
+        if let Some(node) = skipping {
+            return united.holding(View::Node(node));
         }
+        let count: usize = views.iter().map(bucket_len).sum();
+        if !pair.iter().any(|slot| slot.is_node()) && count + ends <= BUCKET {
+            return united.holding(self.unite_buckets(views, ending, path, depth));
+        }
+        self.node_of(pair, ending)
+            .map_or(united, |node| united.holding(View::Node(node)))
     }
 
-    fn unite_buckets(&mut self, views: [View; 2], ending: [Id; 2], depth: u32) -> Option<View> {
+    fn unite_buckets(&mut self, views: [View; 2], ending: [Id; 2], path: B, depth: u32) -> View {
         let mut draft = Draft::new();
         let mut blocks = [None; 2];
         for (side, view) in views.into_iter().enumerate() {
             if let View::Bucket(bucket) = view {
+                let path = path.with(depth, 1, side as u64);
                 for cell in self.read_bucket(bucket).cells() {
-                    draft.push(cell.higher(side as u64));
+                    let cell = if Cell::too_long(cell.len() + 1) {
+                        let entry = self.entry(*cell, path, depth + 1);
+                        self.cell(entry, depth).unwrap_or_default()
+                    } else {
+                        cell.higher(side as u32)
+                    };
+                    draft.push(cell);
                 }
                 blocks[side] = Some(bucket);
             }
             if ending[side] != 0 {
-                draft.push(self.cell(ending[side], depth));
+                let entry = self.cover_entry(ending[side]);
+                draft.push(self.cell(entry, depth).unwrap_or_default());
             }
         }
         blocks.sort_unstable_by_key(|block| block.map(|block| block.order));
         let [smaller, larger] = blocks;
-        let view = self.write_bucket(larger, &draft)?;
+        // `halve` has seen that there is room.
+        let view = self.write_bucket(larger, &draft).unwrap_or(View::Empty);
         if let Some(smaller) = smaller {
             self.cells.free(smaller.base, smaller.order);
         }
-        Some(view)
+        view
+    }
+
+    fn cover_entry(&self, id: Id) -> Entry<B> {
+        let record = self.record(id);
+        Entry {
+            bits: record.bits,
+            len: record.len,
+            number: record.number,
+            record: id,
+        }
     }
 
     /// A node of two slots with these contents and covers.
@@ -410,7 +433,7 @@ impl<B: Bits> Index<B> {
         }
         self.work.moved += 2;
         let tally = Tally::of(self.slots.block(base, 1));
-        *self.tally_mut(base) = tally;
+        self.set_tally(base, tally);
         Some(Node {
             base,
             bits: 1,
@@ -420,72 +443,71 @@ impl<B: Bits> Index<B> {
         })
     }
 
-    /// A node as seen one bit further up, where that bit is `bit`.
-    fn more_skip(&self, node: Node, bit: u32) -> Node {
+    /// A node as seen from a slot of `depth`, one bit further up, where that bit is `bit`.
+    ///
+    /// `None` where it would skip too many bits for its slot and no record is left.
+    fn more_skip(&mut self, node: Node, path: B, depth: u32, bit: u32) -> Option<Node> {
         let skip = node.skip + 1;
-        let (long, skipped) = match (node.long, skip > 32) {
-            (true, _) => (true, node.skipped),
-            (false, true) => (true, self.any_below(node)),
-            (false, false) => (false, bit << 31 | node.skipped >> 1),
-        };
-        Node {
-            skip,
-            long,
-            skipped,
-            ..node
+        if node.long {
+            return Some(Node { skip, ..node });
         }
+        if skip <= 32 {
+            return Some(Node {
+                skip,
+                skipped: bit << 31 | node.skipped >> 1,
+                ..node
+            });
+        }
+        let through = self.through(node, path.with(depth, 1, bit.into()), depth + 1);
+        self.make_node(through, node.base, node.bits, skip, depth)
     }
 
     /// Makes a node with few prefixes a bucket, and one with a single child that child. True where it is no longer a node of
     /// its own.
-    fn simplify(&mut self, parent: Option<At>, at: At, depth: u32) -> bool {
-        let Some(node) = self.node(at) else {
+    fn simplify(&mut self, path: B, place: Place) -> bool {
+        let Some(node) = self.node(place.at) else {
             return true;
         };
         let tally = self.tally(node);
         match tally.nodes {
-            0 if usize::from(tally.cells) <= COLLAPSE => self.collapse(parent, at, depth),
-            1 if tally.cells == 0 && tally.covered == 0 => self.skip_node(parent, at, depth),
+            0 if usize::from(tally.cells) <= COLLAPSE => self.collapse(node, path, place),
+            1 if tally.cells == 0 && tally.covered == 0 => self.skip_node(node, path, place),
             _ => false,
         }
     }
 
-    fn collapse(&mut self, parent: Option<At>, at: At, depth: u32) -> bool {
-        let Some(node) = self.node(at) else {
-            return false;
-        };
-        let mut found = [0; COLLAPSE];
+    fn collapse(&mut self, node: Node, path: B, place: Place) -> bool {
+        let through = self.through(node, path, place.depth);
+        let position = place.depth + node.skip;
+        let inner = position + node.bits;
+        let mut found = [None; COLLAPSE];
         let mut count = 0;
-        let inner = depth + node.skip + node.bits;
         for index in 0..node.size() {
             self.work.tested += 1;
             let slot = self.slot(node.base + index);
             let mut cover = slot.cover().map_or(0, |cover| cover.id);
-            let mut ids = [0; BUCKET + BITS_MAX as usize + 1];
-            let mut some = 0;
             while cover != 0 {
-                let record = self.record(cover);
                 // Counted at the first slot that it covers.
-                let held = 1u32 << (inner - record.len()).min(31);
-                if index % held == 0 {
-                    ids[some] = cover;
-                    some += 1;
+                let record = self.record(cover);
+                if index % (1 << (inner - record.len)) == 0 {
+                    let Some(place) = found.get_mut(count) else {
+                        return false;
+                    };
+                    *place = Some(self.cover_entry(cover));
+                    count += 1;
                 }
                 cover = record.parent;
             }
             if let View::Bucket(bucket) = slot.view() {
-                for cell in self.bucket(bucket.base, bucket.order) {
-                    if cell.id() != 0 {
-                        ids[some] = cell.id();
-                        some += 1;
-                    }
+                let here = through.with(position, node.bits, index.into());
+                for cell in self.read_bucket(bucket).cells() {
+                    let Some(place) = found.get_mut(count) else {
+                        return false;
+                    };
+                    *place = Some(self.entry(*cell, here, inner));
+                    count += 1;
                 }
             }
-            if count + some > COLLAPSE {
-                return false;
-            }
-            found[count..count + some].copy_from_slice(&ids[..some]);
-            count += some;
         }
         if count > 0 && self.cells.blocks(BUCKET_ORDER) == 0 {
             return false;
@@ -495,36 +517,53 @@ impl<B: Bits> Index<B> {
                 self.cells.free(bucket.base, bucket.order);
             }
         }
-        self.slots.free(node.base, node.bits);
+        self.free_node(node);
         let mut draft = Draft::new();
-        for id in &found[..count] {
-            self.set_parent(*id, 0);
-            draft.push(self.cell(*id, depth));
+        for entry in found.into_iter().flatten() {
+            self.set_parent(entry.record, 0);
+            draft.push(self.cell(entry, place.depth).unwrap_or_default());
         }
         let view = self.write_bucket(None, &draft).unwrap_or(View::Empty);
-        let slot = self.slot(at).holding(view);
-        self.put(parent, at, slot);
+        let slot = self.slot(place.at).holding(view);
+        self.put(place.parent, place.at, slot);
         true
     }
 
-    fn skip_node(&mut self, parent: Option<At>, at: At, depth: u32) -> bool {
-        let Some(node) = self.node(at) else {
-            return false;
-        };
+    fn free_node(&mut self, node: Node) {
+        self.slots.free(node.base, node.bits);
+        if node.long {
+            self.release_skip(node.skipped);
+        }
+    }
+
+    /// Lets the only child take a node's place.
+    fn skip_node(&mut self, node: Node, path: B, place: Place) -> bool {
         let children = self.slots.block(node.base, node.bits);
-        let Some(View::Node(child)) = children
+        let Some((index, View::Node(child))) = children
             .iter()
-            .find(|slot| slot.is_node())
             .map(|slot| slot.view())
+            .enumerate()
+            .find(|(_, view)| matches!(view, View::Node(_)))
         else {
             return false;
         };
-        let below = self.any_below(child);
+        let position = place.depth + node.skip;
+        let here = self
+            .through(node, path, place.depth)
+            .with(position, node.bits, index as u64);
+        let through = self.through(child, here, position + node.bits);
         let skip = node.skip + node.bits + child.skip;
-        let joined = self.make_node(below, child.base, child.bits, skip, depth);
-        self.slots.free(node.base, node.bits);
-        let slot = self.slot(at).holding(View::Node(joined));
-        self.put(parent, at, slot);
+        let joined = if child.long {
+            Node { skip, ..child }
+        } else {
+            match self.make_node(through, child.base, child.bits, skip, place.depth) {
+                Some(joined) => joined,
+                None => return false,
+            }
+        };
+        self.free_node(node);
+        let slot = self.slot(place.at).holding(View::Node(joined));
+        self.put(place.parent, place.at, slot);
         true
     }
 }

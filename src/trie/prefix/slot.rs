@@ -1,36 +1,38 @@
-//! The words of the prefix trie: a slot of sixteen bytes and a cell of eight.
+//! The words of the prefix trie: a slot of sixteen bytes, and a cell of two halves of four.
 //!
 //! Apart because everything else is written in terms of them, and because what a lookup tests is decided by how they are
 //! packed: a level is one slot, a bucket one cache line.
 //!
 //! ```text
-//!  slot      63 62 61 60   52    51 47 40   36 34 32 31                          0
-//!  empty    | 0   |                                                               |
-//!  bucket   | 1   |                       |count|ord|   first cell                |
-//!  node     | 2   |    L skip     | bits  |         |   first child               |   2^bits children, side by side
+//!  slot      63 62   56  55  48 47   40 39   36 35   32 31                    0
+//!  empty    |  0  |                                                           |
+//!  bucket   |  1  |                    | count | order |      first cell      |
+//!  node     |  2  | L |  skip  |  bits |               |      first child     |   2^bits children, side by side
 //!
-//!            31   26 25                     0   31                                0
-//!  cover    | back  |  id                    | | the skipped bits, topmost first  |   or, where L is set, the id of
-//!                                                                                     a prefix that has them
+//!            31    26 25               0     31                             0
+//!  cover    |  back  | record         |     | the skipped bits, topmost first |   or, where L is set, the record
+//!                                                                                 of a string that has them
 //!
-//!  cell      63                            27 26 25                              0
-//!           | the prefix's bits below the slot, then a one, then zeros |  id      |
-//!           | the first 37 of them,           1 |                         id      |   "long": 37 bits or more
+//!  line     | window 0 | window 1 | ... | window 7 | number 0 | number 1 | ... | number 7 |     eight cells, 64 bytes
+//!
+//!  window    31                                          1 0
+//!           | the prefix's bits below the slot | 1 | 0 ... 0 |
+//!           | the first 31 of them                       | 1 |   "long": 31 bits or more; the number is that of a record
 //! ```
 //!
 //! *Cover*: the longest prefix that ends between the node's first and its last index bit and has the slot's address; it ends
-//! `back` bits before the slot. The terminating one makes a cell say its length: with `m` the ones from it down, an address
-//! `w` matches exactly when `w ^ cell <= m`.
+//! `back` bits before the slot. The terminating one makes a window say its length: with `m` the ones from it down, an
+//! address `w` matches exactly when `w ^ window <= m`. A bucket is a run of cells within one line, shortest prefix first.
 
 /// An index into the slot arena.
 pub(super) type At = u32;
 
-/// Bits in the number of a prefix.
+/// Bits in the number of a record.
 pub(super) const ID_BITS: u32 = 26;
-const ID: u64 = (1 << ID_BITS) - 1;
+const ID: u32 = (1 << ID_BITS) - 1;
 
-/// Bits that a cell holds of a prefix.
-const WINDOW: u32 = 37;
+/// Bits that a window holds of a prefix.
+const WINDOW: u32 = 31;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(16))]
@@ -58,7 +60,7 @@ pub(super) enum View {
     Node(Node),
 }
 
-/// `count` cells at the end of a block of `2^order` cells.
+/// `count` cells at the beginning of a block of `2^order` cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bucket {
     pub(super) base: u32,
@@ -72,7 +74,7 @@ pub(super) struct Node {
     pub(super) base: At,
     pub(super) bits: u32,
     pub(super) skip: u32,
-    /// Whether `skipped` is the id of a prefix that has the skipped bits, rather than these.
+    /// Whether `skipped` is a record that has the skipped bits, rather than these.
     pub(super) long: bool,
     pub(super) skipped: u32,
 }
@@ -105,15 +107,42 @@ impl Slot {
                 order: (self.word >> ORDER) as u32 & 7,
                 count: (self.word >> COUNT) as u32 & 15,
             }),
-            NODE => View::Node(Node {
-                base: self.word as u32,
-                bits: (self.word >> BITS) as u32 & 15,
-                skip: (self.word >> SKIP) as u32 & 0xff,
-                long: self.word & LONG != 0,
-                skipped: self.skipped,
-            }),
+            NODE => View::Node(self.as_node()),
             _ => View::Empty,
         }
+    }
+
+    /// The node in it, whatever is in it.
+    #[inline(always)]
+    pub(super) fn as_node(self) -> Node {
+        Node {
+            base: self.word as u32,
+            bits: (self.word >> BITS) as u32 & 15,
+            skip: (self.word >> SKIP) as u32 & 0xff,
+            long: self.is_long(),
+            skipped: self.skipped,
+        }
+    }
+
+    /// The bucket in it; one without cells where there is none.
+    #[inline(always)]
+    pub(super) fn as_bucket(self) -> Bucket {
+        let here = self.word >> KIND == BUCKET;
+        Bucket {
+            base: if here { self.word as u32 } else { 0 },
+            order: (self.word >> ORDER) as u32 & 7,
+            count: if here {
+                (self.word >> COUNT) as u32 & 15
+            } else {
+                0
+            },
+        }
+    }
+
+    /// Whether it is a node that skips more bits than the slot holds.
+    #[inline(always)]
+    pub(super) fn is_long(self) -> bool {
+        self.word & LONG != 0
     }
 
     /// The slot with other contents and the same cover.
@@ -175,127 +204,164 @@ impl Slot {
 }
 
 impl Cover {
+    /// Record and `back` of a word.
+    #[inline(always)]
+    pub(super) fn parts(word: u32) -> (u32, u32) {
+        (word & ID, word >> ID_BITS)
+    }
+
     #[inline]
     pub(super) fn of(word: u32) -> Option<Self> {
         (word != 0).then_some(Self {
-            id: word & ID as u32,
+            id: word & ID,
             back: word >> ID_BITS,
         })
     }
 }
 
-/// A prefix in a bucket; 0 is none.
+/// A prefix in a bucket; a window of 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cell(pub(super) u64);
+pub(super) struct Cell {
+    pub(super) window: u32,
+    /// The prefix's number; for a long cell, its record.
+    pub(super) number: u32,
+}
 
 impl Cell {
     /// The cell of a prefix whose bits from the slot on begin with `top`, `len` of them, at least 1.
     #[inline]
-    pub(super) fn new(top: u64, len: u32, id: u32) -> Self {
+    pub(super) fn new(top: u64, len: u32, number: u32) -> Self {
+        let top = (top >> 32) as u32;
         let window = if len < WINDOW {
-            top & !(u64::MAX >> len) | 1 << (63 - len)
+            top & !(u32::MAX >> len) | 1 << (31 - len)
         } else {
-            top & !((1 << (64 - WINDOW)) - 1) | 1 << (63 - WINDOW)
+            top | 1
         };
-        Self(window | u64::from(id))
+        Self { window, number }
     }
 
-    #[inline]
-    pub(super) fn id(self) -> u32 {
-        (self.0 & ID) as u32
-    }
-
-    /// Bits and terminator.
-    #[inline]
-    pub(super) fn window(self) -> u64 {
-        self.0 & !ID
+    /// Whether `len` bits are too many for a window.
+    pub(super) fn too_long(len: u32) -> bool {
+        len >= WINDOW
     }
 
     /// Whether the cell says only how the prefix begins.
     #[inline]
     pub(super) fn is_long(self) -> bool {
-        self.0 >> ID_BITS & 1 == 1
+        self.window & 1 == 1
     }
 
-    /// Bits below the slot, where the cell is not long.
+    /// Bits below the slot; at least so many where the cell is long.
     #[inline]
     pub(super) fn len(self) -> u32 {
-        63 - self.window().trailing_zeros().min(63)
+        length(self.window)
     }
 
-    /// Whether an address whose bits from the slot on begin with `top` matches; for a long cell, perhaps. "None" matches.
-    #[inline]
-    pub(super) fn matches(self, top: u64) -> bool {
-        let window = self.window();
-        top ^ window <= window ^ window.wrapping_sub(1)
+    /// The bits, without the terminating one, topmost first.
+    pub(super) fn bits(self) -> u64 {
+        u64::from(self.window & self.window.wrapping_sub(1)) << 32
     }
 
-    /// The cell as seen from a slot `count` bits further down. Not for long cells.
+    /// The cell as seen from a slot `count` bits further down, where the prefix has more bits than that. Not for long cells.
     pub(super) fn deeper(self, count: u32) -> Self {
-        Self(self.window() << count | u64::from(self.id()))
+        Self {
+            window: self.window << count,
+            ..self
+        }
     }
 
-    /// The cell as seen from a slot one bit higher up, when the bit between is `bit`.
-    pub(super) fn higher(self, bit: u64) -> Self {
-        let long = if self.is_long() { 1 << ID_BITS } else { 0 };
-        let window = (self.window() >> 1 | bit << 63) & !ID | long;
-        Self(window | u64::from(self.id()))
+    /// The cell as seen from a slot one bit higher up, when the bit between is `bit`. Not where it becomes long.
+    pub(super) fn higher(self, bit: u32) -> Self {
+        Self {
+            window: self.window >> 1 | bit << 31,
+            ..self
+        }
     }
+}
+
+/// Bits in a window.
+#[inline]
+pub(super) fn length(window: u32) -> u32 {
+    31 - window.trailing_zeros().min(31)
+}
+
+/// Cells in a line.
+pub(super) const LANES: usize = 8;
+
+/// Eight cells, windows together, so that all eight comparisons are a handful of vector instructions.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub(super) struct Line {
+    pub(super) windows: [u32; LANES],
+    pub(super) numbers: [u32; LANES],
+}
+
+impl Line {
+    /// A bit for each cell that an address matches whose bits from the slot on begin with `top`; for long cells, perhaps.
+    #[inline(always)]
+    pub(super) fn matches(&self, top: u64) -> u32 {
+        let top = (top >> 32) as u32;
+        let mut hits = [0; LANES];
+        for (lane, hit) in hits.iter_mut().enumerate() {
+            let window = self.windows[lane];
+            let matches = top ^ window <= window ^ window.wrapping_sub(1);
+            *hit = if matches { 1 << lane } else { 0 };
+        }
+        hits.iter().fold(0, |all, hit| all | hit)
+    }
+}
+
+/// The lanes of a bucket's cells.
+#[inline(always)]
+pub(super) fn lanes(bucket: Bucket) -> u32 {
+    ((1 << bucket.count) - 1) << (bucket.base as usize % LANES)
 }
 
 /// What lies in an arena: something that a free block can be chained through.
 pub(super) trait Item: Copy + Default {
-    /// Smallest block, as a power of two.
-    const ORDER_MIN: u32;
-    /// Writes a free block's order and neighbours into its first items.
-    fn chain(block: &mut [Self], order: u32, previous: u32, next: u32);
+    /// The first two items of a free block of `2^order` with these neighbours.
+    fn chain(order: u32, previous: u32, next: u32) -> [Self; 2];
     /// Reads them; `None` for a block in use.
-    fn chained(block: &[Self]) -> Option<(u32, u32, u32)>;
+    fn chained(block: [Self; 2]) -> Option<(u32, u32, u32)>;
 }
 
 impl Item for Slot {
-    const ORDER_MIN: u32 = 1;
-
-    fn chain(block: &mut [Self], order: u32, previous: u32, next: u32) {
-        if let Some(first) = block.first_mut() {
-            *first = Self {
-                word: FREE << KIND | u64::from(order),
-                cover: previous,
-                skipped: next,
-            };
-        }
+    fn chain(order: u32, previous: u32, next: u32) -> [Self; 2] {
+        let first = Self {
+            word: FREE << KIND | u64::from(order),
+            cover: previous,
+            skipped: next,
+        };
+        [first, Self::EMPTY]
     }
 
-    fn chained(block: &[Self]) -> Option<(u32, u32, u32)> {
-        let first = block.first()?;
+    fn chained([first, _]: [Self; 2]) -> Option<(u32, u32, u32)> {
         (first.word >> KIND == FREE).then_some((first.word as u32, first.cover, first.skipped))
     }
 }
 
-/// A free block's first cell has no id, yet is not 0: `next`, order, and a mark; its second has `previous`.
+/// A free block's first cell has no window, yet is not 0.
 impl Item for Cell {
-    const ORDER_MIN: u32 = 1;
-
-    fn chain(block: &mut [Self], order: u32, previous: u32, next: u32) {
-        if let [first, second, ..] = block {
-            *first = Self(u64::from(next) << 32 | u64::from(order) << 28 | 1 << ID_BITS);
-            *second = Self(u64::from(previous) << 32 | 1 << ID_BITS);
-        }
+    fn chain(order: u32, previous: u32, next: u32) -> [Self; 2] {
+        let first = Self {
+            window: 0,
+            number: 1 << 31 | order,
+        };
+        let second = Self {
+            window: previous,
+            number: next,
+        };
+        [first, second]
     }
 
-    fn chained(block: &[Self]) -> Option<(u32, u32, u32)> {
-        match block {
-            [first, second, ..] if first.id() == 0 && first.0 != 0 => Some((
-                (first.0 >> 28) as u32 & 15,
-                (second.0 >> 32) as u32,
-                (first.0 >> 32) as u32,
-            )),
-            _ => None,
-        }
+    fn chained([first, second]: [Self; 2]) -> Option<(u32, u32, u32)> {
+        (first.window == 0 && first.number != 0).then_some((
+            first.number & 0xff,
+            second.window,
+            second.number,
+        ))
     }
 }
-
-const _: () = assert!(ID_BITS + WINDOW + 1 == 64);
 
 #[cfg(test)]
 mod tests {
@@ -322,39 +388,38 @@ mod tests {
         for view in [View::Empty, node, bucket] {
             let slot = Slot::EMPTY.covered(cover).holding(view);
             assert_eq!((slot.view(), slot.cover()), (view, cover));
-            assert_eq!(Slot::chained(&[slot]), None);
+            assert_eq!(Slot::chained([slot; 2]), None);
         }
     }
 
     #[test]
-    fn cells_match_their_addresses_alone() {
+    fn windows_match_their_addresses_alone() {
         // Goal: the comparison of one word is the comparison of the first bits. Method: all lengths, each single bit flipped.
         let top = 0x9669_0ff0_1234_5678_u64;
-        for len in 1..=64 {
+        for len in 1..=40 {
             let cell = Cell::new(top, len, 5);
-            assert_eq!((cell.id(), cell.is_long()), (5, len >= WINDOW));
-            assert!(cell.matches(top));
+            assert_eq!((cell.number, cell.is_long()), (5, Cell::too_long(len)));
+            let mut line = Line::default();
+            line.windows[3] = cell.window;
+            let matches = |top| line.matches(top) >> 3 & 1 == 1;
+            assert!(matches(top));
             for bit in 0..64 {
                 let known = len.min(WINDOW);
-                assert_eq!(
-                    cell.matches(top ^ 1 << (63 - bit)),
-                    bit >= known,
-                    "{len} {bit}"
-                );
+                assert_eq!(matches(top ^ 1 << (63 - bit)), bit >= known, "{len} {bit}");
             }
-            if len < WINDOW {
+            if !cell.is_long() {
                 assert_eq!(cell.len(), len);
+                assert_eq!(cell.bits(), top & !(u64::MAX >> len));
                 if len > 3 {
                     assert_eq!(cell.deeper(3), Cell::new(top << 3, len - 3, 5));
                 }
-            }
-            for bit in [0, 1] {
-                assert_eq!(
-                    cell.higher(bit),
-                    Cell::new(top >> 1 | bit << 63, len + 1, 5)
-                );
+                for bit in [0, 1] {
+                    if !Cell::too_long(len + 1) {
+                        let higher = top >> 1 | u64::from(bit) << 63;
+                        assert_eq!(cell.higher(bit), Cell::new(higher, len + 1, 5));
+                    }
+                }
             }
         }
-        assert!(Cell::default().matches(top));
     }
 }

@@ -6,10 +6,11 @@
 
 use super::Full;
 use super::bits::Bits;
-use super::index::{BUCKET, BUCKET_ORDER, Id, Index, Path, ROOT, Tally};
+use super::index::{BUCKET, BUCKET_ORDER, Entry, Id, Index, Path, ROOT, Spot, Tally};
 use super::slot::{At, Bucket, Cell, Cover, Node, Slot, View};
 
 /// A handful of cells, sorted by length.
+#[derive(Clone, Copy)]
 pub(super) struct Draft {
     cells: [Cell; BUCKET + 1],
     count: usize,
@@ -42,70 +43,83 @@ impl Draft {
     }
 }
 
+/// A slot on an edit's way.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// The slot of the node that it is a child of.
+    pub(super) parent: Option<At>,
+    pub(super) at: At,
+    pub(super) depth: u32,
+}
+
 impl<B: Bits> Index<B> {
-    /// Gives a prefix a number; the one that it has, and false, if it has one already.
-    pub(super) fn insert(&mut self, bits: B, len: u32) -> Result<(Id, bool), Full> {
-        if let Some(id) = self.find(bits, len) {
-            return Ok((id, false));
+    /// Gives a prefix a number; gives back the one that it had.
+    pub(super) fn insert(&mut self, bits: B, len: u32, number: u32) -> Result<Option<u32>, Full> {
+        if let Some(spot) = self.find(bits, len) {
+            let old = self.number(spot);
+            self.set_number(spot, number);
+            return Ok(Some(old));
         }
-        let id = self.acquire(bits, len)?;
-        let mut path = Path::new();
-        if self.place(id, bits, len, &mut path).is_none() {
-            self.release(id);
+        if self.len >= self.capacity {
             return Err(Full);
         }
-        self.resize_path(&path, false);
-        Ok((id, true))
+        let entry = Entry {
+            bits,
+            len,
+            number,
+            record: 0,
+        };
+        let mut path = Path::new();
+        self.place(entry, &mut path).ok_or(Full)?;
+        self.len += 1;
+        self.resize_path(bits, &path, false);
+        Ok(None)
     }
 
-    fn place(&mut self, id: Id, bits: B, len: u32, path: &mut Path) -> Option<()> {
-        let (mut at, mut depth) = (ROOT, 0);
+    fn place(&mut self, entry: Entry<B>, path: &mut Path) -> Option<()> {
+        let (bits, len) = (entry.bits, entry.len);
+        let mut place = Place {
+            parent: None,
+            at: ROOT,
+            depth: 0,
+        };
         if len == 0 {
+            let id = self.cover_record(entry)?;
             let slot = self.slot(ROOT).covered(Some(Cover { id, back: 0 }));
             self.put(None, ROOT, slot);
             return Some(());
         }
         loop {
-            let parent = path.last();
-            let node = match self.slot(at).view() {
+            let depth = place.depth;
+            let node = match self.slot(place.at).view() {
                 View::Node(node) => node,
-                View::Empty => return self.place_alone(id, parent, at, depth),
+                View::Empty => return self.place_in_bucket(entry, None, place, path),
                 View::Bucket(bucket) => {
-                    return self.place_in_bucket(id, bucket, parent, at, depth, path);
+                    return self.place_in_bucket(entry, Some(bucket), place, path);
                 }
             };
             let common = self.agreeing(node, bits, depth).min(len - depth);
             if common < node.skip {
-                return self.split_skip(id, node, common, parent, at, depth, path);
+                return self.split_skip(entry, node, common, place, path);
             }
-            path.push(at, depth);
-            depth += node.skip + node.bits;
-            if len <= depth {
-                self.add_cover(id, node, bits, len, depth);
+            path.push(place.at, depth);
+            let inner = depth + node.skip + node.bits;
+            if len <= inner {
+                let id = self.cover_record(entry)?;
+                self.add_cover(id, node, inner);
                 return Some(());
             }
-            at = Self::child(node, bits, depth - node.skip - node.bits);
+            place = Place {
+                parent: Some(place.at),
+                at: Self::child(node, bits, depth),
+                depth: inner,
+            };
         }
-    }
-
-    /// The cell of a prefix in a slot of `depth`.
-    pub(super) fn cell(&self, id: Id, depth: u32) -> Cell {
-        let record = self.record(id);
-        Cell::new(record.bits.skip(depth).top(), record.len() - depth, id)
-    }
-
-    fn place_alone(&mut self, id: Id, parent: Option<At>, at: At, depth: u32) -> Option<()> {
-        let mut draft = Draft::new();
-        draft.push(self.cell(id, depth));
-        let view = self.write_bucket(None, &draft)?;
-        let slot = self.slot(at).holding(view);
-        self.put(parent, at, slot);
-        Some(())
     }
 
     /// Writes cells into the block of `old` if it is of the right size, else into another, and frees `old`'s.
     ///
-    /// `None`, and nothing changed, where there is no block.
+    /// `None`, and nothing changed, where there is no block; never where the cells need no larger one than `old`'s.
     pub(super) fn write_bucket(&mut self, old: Option<Bucket>, draft: &Draft) -> Option<View> {
         let cells = draft.cells();
         let count = cells.len();
@@ -115,7 +129,7 @@ impl<B: Bits> Index<B> {
             }
             return Some(View::Empty);
         }
-        let order = (count.next_power_of_two().trailing_zeros()).max(1);
+        let order = count.next_power_of_two().trailing_zeros().max(1);
         let base = match old {
             Some(old) if old.order == order => old.base,
             Some(old) if old.order > order => {
@@ -133,13 +147,9 @@ impl<B: Bits> Index<B> {
                 base
             }
         };
-        let block = self.cells.block_mut(base, order);
-        let unused = block.len() - count;
-        for (place, cell) in block.iter_mut().enumerate() {
-            *cell = match place.checked_sub(unused) {
-                Some(index) => cells[index],
-                None => Cell::default(),
-            };
+        for place in 0..1 << order {
+            let cell = cells.get(place as usize).copied().unwrap_or_default();
+            self.cells.set(base + place, cell);
         }
         self.work.moved += count as u64;
         Some(View::Bucket(Bucket {
@@ -152,181 +162,189 @@ impl<B: Bits> Index<B> {
     /// The cells of a bucket.
     pub(super) fn read_bucket(&self, bucket: Bucket) -> Draft {
         let mut draft = Draft::new();
-        let cells = self.bucket(bucket.base, bucket.order);
-        for cell in cells.iter().filter(|cell| cell.id() != 0) {
-            draft.push(*cell);
+        for (place, cell) in draft.cells.iter_mut().zip(self.cells_of(bucket)) {
+            *place = cell;
+            draft.count += 1;
         }
         draft
     }
 
+    /// Takes back what [`cell`](Self::cell) acquired.
+    fn release_cell(&mut self, cell: Cell) {
+        if cell.is_long() {
+            self.release(cell.number);
+        }
+    }
+
     fn place_in_bucket(
         &mut self,
-        id: Id,
-        bucket: Bucket,
-        parent: Option<At>,
-        at: At,
-        depth: u32,
+        entry: Entry<B>,
+        bucket: Option<Bucket>,
+        place: Place,
         path: &mut Path,
     ) -> Option<()> {
-        let mut draft = self.read_bucket(bucket);
-        draft.push(self.cell(id, depth));
+        let mut draft = bucket.map_or_else(Draft::new, |bucket| self.read_bucket(bucket));
+        let cell = self.cell(entry, place.depth)?;
+        draft.push(cell);
         if draft.cells().len() <= BUCKET {
-            if let Some(view) = self.write_bucket(Some(bucket), &draft) {
-                let slot = self.slot(at).holding(view);
-                self.put(parent, at, slot);
+            if let Some(view) = self.write_bucket(bucket, &draft) {
+                let slot = self.slot(place.at).holding(view);
+                self.put(place.parent, place.at, slot);
                 return Some(());
             }
         }
-        self.split_bucket(id, bucket, &draft, parent, at, depth, path)
+        let split = bucket.and_then(|bucket| self.split_bucket(bucket, &draft, entry.bits, place));
+        match split {
+            Some(()) => path.push(place.at, place.depth),
+            None => self.release_cell(cell),
+        }
+        split
     }
 
-    /// Puts a node of two slots in the place of a bucket that overflows.
-    #[expect(clippy::too_many_arguments, reason = "the place and its surroundings")]
-    fn split_bucket(
-        &mut self,
-        id: Id,
-        bucket: Bucket,
-        draft: &Draft,
-        parent: Option<At>,
-        at: At,
-        depth: u32,
-        path: &mut Path,
-    ) -> Option<()> {
-        let skip = self.common(draft.cells(), depth);
-        let mut sides = [Draft::new(), Draft::new()];
-        let mut covers = [0; 2];
-        let mut whole = 0;
-        for cell in draft.cells() {
-            let record = self.record(cell.id());
-            let below = record.len() - depth - skip;
-            let side = (record.bits.skip(depth + skip).top() >> 63) as usize;
-            match below {
-                0 => whole = cell.id(),
-                1 => covers[side] = cell.id(),
-                _ => sides[side].push(self.cell(cell.id(), depth + skip + 1)),
+    /// Puts a node of two slots in the place of a bucket that overflows. `path` leads there.
+    fn split_bucket(&mut self, bucket: Bucket, draft: &Draft, path: B, place: Place) -> Option<()> {
+        let depth = place.depth;
+        let mut entries = [None; BUCKET + 1];
+        for (entry, cell) in entries.iter_mut().zip(draft.cells()) {
+            *entry = Some(self.entry(*cell, path, depth));
+        }
+        let skip = common(entries.iter().flatten(), depth);
+        let position = depth + skip;
+        // What cannot be had is asked for first: slots, a record for skipped bits, a block for one side. The other fits in the
+        // old block, for it has no more cells than that.
+        let sides = entries.iter().flatten().fold([0, 0], |mut sides, entry| {
+            sides[(entry.bits.skip(position).top() >> 63) as usize] +=
+                u32::from(entry.len > position + 1);
+            sides
+        });
+        let larger = usize::from(sides[1] > sides[0]);
+        let spare = match sides[1 - larger] {
+            0 => None,
+            count => {
+                let order = count.next_power_of_two().trailing_zeros().max(1);
+                let base = self.cells.allocate(order)?;
+                Some(Bucket { base, order, count })
             }
-        }
-        if sides.iter().any(|side| side.cells().len() > BUCKET) {
-            return None;
-        }
-        // The larger side fits in the old block, unless the bucket was split for want of a larger one.
-        let base = self.slots.allocate(1)?;
-        let larger = usize::from(sides[1].cells().len() > sides[0].cells().len());
-        let smaller = self.write_bucket(None, &sides[1 - larger]);
-        let larger_view = match smaller {
-            Some(_) => self.write_bucket(Some(bucket), &sides[larger]),
-            None => None,
         };
-        let (Some(smaller), Some(larger_view)) = (smaller, larger_view) else {
-            if let Some(View::Bucket(bucket)) = smaller {
-                self.cells.free(bucket.base, bucket.order);
-            }
+        let Some(base) = self.slots.allocate(1) else {
+            self.give_back(spare);
+            return None;
+        };
+        let Some(node) = self.make_node(path, base, 1, skip, depth) else {
+            self.give_back(spare);
             self.slots.free(base, 1);
             return None;
         };
-        *self.tally_mut(base) = Tally::of_empty(2);
-        let node = self.make_node(id, base, 1, skip, depth);
-        let slot = self.slot(at).holding(View::Node(node));
-        self.put(parent, at, slot);
-        for (side, cover) in covers.into_iter().enumerate() {
-            let view = if side == larger { larger_view } else { smaller };
-            let cover = match (cover, whole) {
-                (0, 0) => None,
-                (0, id) => Some(Cover { id, back: 1 }),
-                (id, _) => Some(Cover { id, back: 0 }),
-            };
-            self.put(
-                Some(at),
-                base + side as u32,
-                Slot::EMPTY.covered(cover).holding(view),
-            );
+        let mut drafts = [Draft::new(); 2];
+        let mut covers = [0; 2];
+        let mut whole = 0;
+        for entry in entries.into_iter().flatten() {
+            let side = (entry.bits.skip(position).top() >> 63) as usize;
+            match entry.len - position {
+                0 => whole = self.cover_record(entry).unwrap_or(0),
+                1 => covers[side] = self.cover_record(entry).unwrap_or(0),
+                _ => {
+                    let cell = self.cell(entry, position + 1);
+                    drafts[side].push(cell.unwrap_or_default());
+                }
+            }
         }
-        for cover in covers.into_iter().filter(|id| *id != 0) {
-            self.set_parent(cover, whole);
-        }
+        self.set_tally(base, Tally::of_empty(2));
+        let slot = self.slot(place.at).holding(View::Node(node));
+        self.put(place.parent, place.at, slot);
         self.set_parent(whole, 0);
-        path.push(at, depth);
+        let whole_cover = (whole != 0).then_some(Cover { id: whole, back: 1 });
+        for (side, draft) in drafts.iter().enumerate() {
+            let old = if side == larger { Some(bucket) } else { spare };
+            let view = self.write_bucket(old, draft).unwrap_or(View::Empty);
+            let slot = Slot::EMPTY.covered(whole_cover).holding(view);
+            let slot = self.ended(slot, covers[side], whole);
+            self.put(Some(place.at), base + side as u32, slot);
+        }
         Some(())
     }
 
-    /// A node of this shape in a slot of `depth`; `below` is a prefix in it.
-    pub(super) fn make_node(&self, below: Id, base: At, bits: u32, skip: u32, depth: u32) -> Node {
+    fn give_back(&mut self, block: Option<Bucket>) {
+        if let Some(block) = block {
+            self.cells.free(block.base, block.order);
+        }
+    }
+
+    /// A node of this shape in a slot of `depth`, which skips the bits that `path` has there. `None` where there are too many
+    /// for the slot and no record is left.
+    pub(super) fn make_node(
+        &mut self,
+        path: B,
+        base: At,
+        bits: u32,
+        skip: u32,
+        depth: u32,
+    ) -> Option<Node> {
         let long = skip > 32;
         let skipped = if long {
-            below
+            self.acquire_skip(path, depth + skip)?
         } else {
-            (self.record(below).bits.skip(depth).top() >> 32) as u32 & mask(skip)
+            (path.skip(depth).top() >> 32) as u32 & mask(skip)
         };
-        Node {
+        Some(Node {
             base,
             bits,
             skip,
             long,
             skipped,
-        }
-    }
-
-    /// How many bits behind `depth` all these cells have, none of them ending before.
-    fn common(&self, cells: &[Cell], depth: u32) -> u32 {
-        let Some((first, others)) = cells.split_first() else {
-            return 0;
-        };
-        let first = self.record(first.id());
-        let mut common = first.len() - depth;
-        for cell in others {
-            let record = self.record(cell.id());
-            common = common
-                .min(record.len() - depth)
-                .min(record.bits.skip(depth).common(first.bits.skip(depth)));
-        }
-        common
+        })
     }
 
     /// Puts a node of two slots above a node whose skipped bits the new prefix leaves, or ends in, after `common`.
-    #[expect(clippy::too_many_arguments, reason = "the place and its surroundings")]
     fn split_skip(
         &mut self,
-        id: Id,
+        entry: Entry<B>,
         node: Node,
         common: u32,
-        parent: Option<At>,
-        at: At,
-        depth: u32,
+        place: Place,
         path: &mut Path,
     ) -> Option<()> {
-        let record = self.record(id);
+        let depth = place.depth;
         let position = depth + common;
+        let through = self.through(node, entry.bits, depth);
+        let side = (through.skip(position).top() >> 63) as u32;
         let base = self.slots.allocate(1)?;
-        let sibling = self.any_below(node);
-        let side = (self.record(sibling).bits.skip(position).top() >> 63) as u32;
+        let Some(upper) = self.make_node(through, base, 1, common, depth) else {
+            self.slots.free(base, 1);
+            return None;
+        };
         // The prefix covers both slots, or one, or lies in the other's bucket.
-        let (mut covers, mut other) = ([None; 2], View::Empty);
-        match record.len() - position {
-            0 => covers = [Some(Cover { id, back: 1 }); 2],
-            1 => covers[1 - side as usize] = Some(Cover { id, back: 0 }),
+        let (mut covers, mut other) = ([None; 2], Some(View::Empty));
+        match entry.len - position {
+            0 => {
+                let id = self.cover_record(entry)?;
+                covers = [Some(Cover { id, back: 1 }); 2];
+            }
+            1 => {
+                let id = self.cover_record(entry)?;
+                covers[1 - side as usize] = Some(Cover { id, back: 0 });
+            }
             _ => {
                 let mut draft = Draft::new();
-                draft.push(self.cell(id, position + 1));
-                match self.write_bucket(None, &draft) {
-                    Some(view) => other = view,
-                    None => {
-                        self.slots.free(base, 1);
-                        return None;
-                    }
+                let cell = self.cell(entry, position + 1)?;
+                draft.push(cell);
+                other = self.write_bucket(None, &draft);
+                if other.is_none() {
+                    self.release_cell(cell);
                 }
             }
         }
-        *self.tally_mut(base) = Tally::of_empty(2);
-        let upper = self.make_node(sibling, base, 1, common, depth);
-        let lower = self.make_node(
-            sibling,
-            node.base,
-            node.bits,
-            node.skip - common - 1,
-            position + 1,
-        );
-        let slot = self.slot(at).holding(View::Node(upper));
-        self.put(parent, at, slot);
+        let Some(other) = other else {
+            if upper.long {
+                self.release_skip(upper.skipped);
+            }
+            self.slots.free(base, 1);
+            return None;
+        };
+        let lower = self.with_skip(node, node.skip - common - 1, through, position + 1);
+        self.set_tally(base, Tally::of_empty(2));
+        let slot = self.slot(place.at).holding(View::Node(upper));
+        self.put(place.parent, place.at, slot);
         for half in 0..2 {
             let slot = Slot::EMPTY.covered(covers[half as usize]);
             let slot = if half == side {
@@ -337,34 +355,26 @@ impl<B: Bits> Index<B> {
             } else {
                 slot.holding(other)
             };
-            self.put(Some(at), base + half, slot);
+            self.put(Some(place.at), base + half, slot);
         }
-        path.push(at, depth);
+        path.push(place.at, depth);
         Some(())
     }
 
-    /// Some prefix that lies in `node` or below.
-    pub(super) fn any_below(&self, node: Node) -> Id {
-        let mut node = node;
-        loop {
-            let children = self.slots.block(node.base, node.bits);
-            let Some(child) = children
-                .iter()
-                .find(|slot| slot.cover_word() != 0 || !slot.is_empty())
-            else {
-                return 0;
-            };
-            if let Some(cover) = child.cover() {
-                return cover.id;
-            }
-            match child.view() {
-                View::Node(below) => node = below,
-                View::Bucket(bucket) => {
-                    let cells = self.bucket(bucket.base, bucket.order);
-                    return cells.last().map_or(0, |cell| cell.id());
-                }
-                View::Empty => return 0,
-            }
+    /// A node as seen from a slot of `depth` further down, with `skip` bits still to skip, which `path` has.
+    pub(super) fn with_skip(&mut self, node: Node, skip: u32, path: B, depth: u32) -> Node {
+        if skip > 32 {
+            // The record has all bits from the root on.
+            return Node { skip, ..node };
+        }
+        if node.long {
+            self.release_skip(node.skipped);
+        }
+        Node {
+            skip,
+            long: false,
+            skipped: (path.skip(depth).top() >> 32) as u32 & mask(skip),
+            ..node
         }
     }
 
@@ -377,23 +387,22 @@ impl<B: Bits> Index<B> {
         (node.base + index, node.base + index + count)
     }
 
-    /// Makes a prefix a cover in `node`. Cost: O(slots that it holds).
-    pub(super) fn add_cover(&mut self, id: Id, node: Node, bits: B, len: u32, depth: u32) {
-        let (mut at, end) = Self::covered_slots(node, bits, len, depth);
-        let back = depth - len;
+    /// Makes a prefix a cover in `node`, whose slots are of `depth`. Cost: O(slots that it holds).
+    pub(super) fn add_cover(&mut self, id: Id, node: Node, depth: u32) {
+        let record = self.record(id);
+        let (mut at, end) = Self::covered_slots(node, record.bits, record.len, depth);
+        let back = depth - record.len;
         let mut parent = 0;
         while at < end {
             let slot = self.slot(at);
             self.work.tested += 1;
             match slot.cover() {
                 Some(cover) if cover.back < back => {
-                    let (top, above) = self.chain_until(cover.id, len);
-                    if above != id {
-                        parent = above;
-                        self.set_parent(top, id);
-                    }
+                    let (top, above) = self.chain_until(cover.id, record.len);
+                    parent = above;
+                    self.set_parent(top, id);
                     // All slots of this longer cover have it in their chains.
-                    let held = 1 << (depth - self.record(top).len());
+                    let held = 1 << (depth - self.record(top).len);
                     at = (at | (held - 1)) + 1;
                 }
                 cover => {
@@ -411,7 +420,7 @@ impl<B: Bits> Index<B> {
         let mut id = id;
         loop {
             let parent = self.record(id).parent;
-            if parent == 0 || self.record(parent).len() <= len {
+            if parent == 0 || self.record(parent).len <= len {
                 return (id, parent);
             }
             id = parent;
@@ -421,21 +430,19 @@ impl<B: Bits> Index<B> {
     /// Makes a prefix no longer a cover in `node`. Cost: O(slots that it holds).
     pub(super) fn take_cover(&mut self, id: Id, node: Node, depth: u32) {
         let record = self.record(id);
-        let (mut at, end) = Self::covered_slots(node, record.bits, record.len(), depth);
+        let (mut at, end) = Self::covered_slots(node, record.bits, record.len, depth);
         let parent = (record.parent != 0).then(|| Cover {
             id: record.parent,
-            back: depth - self.record(record.parent).len(),
+            back: depth - self.record(record.parent).len,
         });
         while at < end {
             let slot = self.slot(at);
             self.work.tested += 1;
             match slot.cover() {
                 Some(cover) if cover.id != id => {
-                    let (top, above) = self.chain_until(cover.id, record.len());
-                    if above == id {
-                        self.set_parent(top, record.parent);
-                    }
-                    let held = 1 << (depth - self.record(top).len());
+                    let (top, _) = self.chain_until(cover.id, record.len);
+                    self.set_parent(top, record.parent);
+                    let held = 1 << (depth - self.record(top).len);
                     at = (at | (held - 1)) + 1;
                 }
                 _ => {
@@ -449,66 +456,68 @@ impl<B: Bits> Index<B> {
     // Removing.
 
     /// Takes a prefix out; gives the number that was its own.
-    pub(super) fn remove(&mut self, bits: B, len: u32) -> Option<Id> {
+    pub(super) fn remove(&mut self, bits: B, len: u32) -> Option<u32> {
+        let spot = self.find(bits, len)?;
+        let number = self.number(spot);
         let mut path = Path::new();
-        let id = self.take_out(bits, len, &mut path)?;
-        // A node whose skipped bits this prefix stood for needs another.
-        for index in 0..path.steps().len() {
-            let (at, _) = path.steps()[index];
-            if let Some(node) = self.node(at).filter(|node| node.long && node.skipped == id) {
-                let skipped = self.any_below(node);
-                let slot = self.slot(at).holding(View::Node(Node { skipped, ..node }));
-                self.slots.set(at, slot);
-            }
+        self.take_out(bits, len, spot, &mut path)?;
+        if let Spot::Record(id) = spot {
+            self.release(id);
         }
-        self.resize_path(&path, true);
-        self.release(id);
-        Some(id)
+        self.len -= 1;
+        self.resize_path(bits, &path, true);
+        Some(number)
     }
 
-    fn take_out(&mut self, bits: B, len: u32, path: &mut Path) -> Option<Id> {
+    fn take_out(&mut self, bits: B, len: u32, spot: Spot, path: &mut Path) -> Option<()> {
         let (mut at, mut depth) = (ROOT, 0);
         if len == 0 {
-            let id = self.slot(ROOT).cover()?.id;
             let slot = self.slot(ROOT).covered(None);
             self.put(None, ROOT, slot);
-            return Some(id);
+            return Some(());
         }
         loop {
             match self.slot(at).view() {
                 View::Empty => return None,
                 View::Bucket(bucket) => {
-                    let cells = self.bucket(bucket.base, bucket.order);
-                    let id = self.find_cell(cells, bits, len, depth)?;
                     let mut left = Draft::new();
-                    for cell in cells
-                        .iter()
-                        .filter(|cell| cell.id() != 0 && cell.id() != id)
-                    {
-                        left.push(*cell);
+                    for (place, cell) in (bucket.base..).zip(self.cells_of(bucket)) {
+                        let gone = match spot {
+                            Spot::Cell(other) => place == other,
+                            Spot::Record(id) => cell.is_long() && cell.number == id,
+                        };
+                        if !gone {
+                            left.push(cell);
+                        }
                     }
-                    // A smaller block always fits: it is part of the old one.
                     let view = self.write_bucket(Some(bucket), &left)?;
                     let slot = self.slot(at).holding(view);
                     self.put(path.last(), at, slot);
-                    return Some(id);
+                    return Some(());
                 }
                 View::Node(node) => {
-                    if self.agreeing(node, bits, depth) < node.skip {
-                        return None;
-                    }
                     path.push(at, depth);
                     at = Self::child(node, bits, depth);
                     depth += node.skip + node.bits;
-                    if len <= depth {
-                        let id = self.find(bits, len)?;
+                    if let (true, Spot::Record(id)) = (len <= depth, spot) {
                         self.take_cover(id, node, depth);
-                        return Some(id);
+                        return Some(());
                     }
                 }
             }
         }
     }
+}
+
+/// How many bits behind `depth` all these have, none of them ending before.
+fn common<'a, B: Bits>(mut entries: impl Iterator<Item = &'a Entry<B>>, depth: u32) -> u32 {
+    let Some(first) = entries.next() else {
+        return 0;
+    };
+    let common = entries.fold(first.len, |common, entry| {
+        common.min(entry.len).min(entry.bits.common(first.bits))
+    });
+    common - depth
 }
 
 /// `count` ones from the top.

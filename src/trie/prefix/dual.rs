@@ -2,7 +2,9 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Full, Handle, Prefix, PrefixTrie, ReserveError};
+use super::map::{Handle, PrefixTrie};
+use super::prefix_type::Prefix;
+use super::{Full, ReserveError};
 use crate::key::{Cidr, Family};
 
 /// Prefixes of both families, each with a value. Each family has a [`PrefixTrie`] of its own.
@@ -28,7 +30,7 @@ pub struct PrefixMap<V> {
 
 /// A handle of either family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MapHandle {
+pub struct DualHandle {
     family: Family,
     handle: Handle,
 }
@@ -134,19 +136,19 @@ impl<V> PrefixMap<V> {
     }
 
     /// As [`PrefixTrie::handle`].
-    pub fn handle(&self, prefix: Cidr) -> Option<MapHandle> {
+    pub fn handle(&self, prefix: Cidr) -> Option<DualHandle> {
         let handle = match split(prefix) {
             Either::V4(prefix) => self.v4.handle(prefix)?,
             Either::V6(prefix) => self.v6.handle(prefix)?,
         };
-        Some(MapHandle {
+        Some(DualHandle {
             family: prefix.family(),
             handle,
         })
     }
 
     /// As [`PrefixTrie::get_by`].
-    pub fn get_by(&self, handle: MapHandle) -> Option<(Cidr, &V)> {
+    pub fn get_by(&self, handle: DualHandle) -> Option<(Cidr, &V)> {
         match handle.family {
             Family::V4 => self.v4.get_by(handle.handle).map(to_cidr),
             Family::V6 => self.v6.get_by(handle.handle).map(to_cidr),
