@@ -1,4 +1,5 @@
 //! The hooks that the crate ships. Each stands alone: none needs another, and a dataplane's own may stand among them.
 
+pub mod conntrack;
 pub mod filter;
 pub mod route;

@@ -1,0 +1,307 @@
+//! Connection tracking: which packets belong together, and which cannot.
+//!
+//! Apart from every other hook because it keeps the state that they ask about. It stands alone: a [`Conntrack`] judges packets
+//! and knows neither cache nor pipeline.
+//!
+//! ```text
+//!  track(packet, now) ─► Tracked: class, direction, connection     an existing connection has advanced
+//!        │ a new connection is pending: it exists for its first packet only
+//!        ├─► confirm(connection, now)   its packet passed everything: it enters the table
+//!        └─► refuse(connection)         it did not: nothing is left
+//! ```
+//!
+//! A connection has two tuples, of its original and of its reply direction, as packets of either arrive. Until confirmation
+//! the reply tuple may be changed ([`Conntrack::set_reply`]), which is all that translation means here. Locality bits are
+//! no part of the tuples, since an answer to a translated packet is addressed to this machine.
+//!
+//! | protocol | state | proof of belonging |
+//! |---|---|---|
+//! | TCP | ten states | four bounds on sequence and acknowledgement numbers |
+//! | UDP, UDP-Lite | one-way, two-way, stream | the tuple |
+//! | ICMP, ICMPv6 queries | | identifier, type of answer |
+//! | ICMP, ICMPv6 errors | those of the connection quoted | the quotation, and to whom it goes |
+//! | GRE | one-way, two-way | the tuple; the call for version 1 |
+//! | SCTP | eight states | verification tags |
+//! | others | | addresses and protocol |
+//!
+//! The behaviour is that of Linux 6.18, packet by packet ([`Mode::Linux`]), or the same with a short list of doors closed
+//! ([`Mode::Hardened`]).
+//!
+//! ```
+//! use gufc::hook::{Class, Direction};
+//! use gufc::hooks::conntrack::{Config, Confirmation, Conntrack};
+//! use gufc::key::Tuple;
+//! use gufc::time::Instant;
+//! use gufc::wire::{Arrival, Frame};
+//!
+//! let mut tracker: Conntrack<Tuple> = Conntrack::try_new(Config::new(1024, [1, 2]))?;
+//! // A datagram from 10.0.0.1:1000 to 10.0.0.2:53, without a checksum.
+//! let mut bytes = [
+//!     0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0x66, 0xcf, 10, 0, 0, 1, 10, 0, 0, 2,
+//!     0x03, 0xe8, 0, 53, 0, 8, 0, 0,
+//! ];
+//! let frame: Frame = Frame::ip(&mut bytes, &Arrival::default())?;
+//! let tracked = tracker.track(&frame, Instant::START);
+//! assert_eq!((tracked.class, tracked.direction), (Class::New, Some(Direction::Original)));
+//! let id = tracked.connection.ok_or("a connection")?;
+//! assert_eq!(tracker.confirm(id, Instant::START), Confirmation::Confirmed);
+//! assert_eq!(tracker.len(), 1);
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+
+mod config;
+mod confirm;
+mod connection;
+mod facts;
+mod life;
+mod reason;
+mod sctp;
+mod status;
+mod table;
+mod tcp;
+mod timeouts;
+mod track;
+
+pub use config::{Config, Mode, TcpConfig};
+pub use confirm::Confirmation;
+pub use connection::{ConnId, Connection, TcpSide, Traffic};
+pub use life::{Item, Maintained};
+pub use reason::Reason;
+pub use sctp::SctpPhase;
+pub use status::{News, Status};
+pub use tcp::TcpPhase;
+pub use timeouts::{TimeoutClass, Timeouts};
+pub use track::{Template, Tracked};
+
+use alloc::collections::{BTreeMap, VecDeque};
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::hook::Direction;
+use crate::key::{Family, FlowKey, Locality, SevenTuple, Tuple, Zone};
+use crate::packet::Segment;
+use crate::time::Instant;
+use crate::trie::{Indexed, ReserveError};
+use table::Table;
+
+/// A key that a tracker can keep: one whose locality and zone can be set.
+///
+/// # Laws
+///
+/// `k.at(l)` and `k.in_zone(z)` have that locality or zone, and all else of `k`.
+pub trait Trackable: FlowKey + Indexed {
+    /// The same flow with these locality bits.
+    #[must_use]
+    fn at(self, locality: Locality) -> Self;
+
+    /// The same flow in `zone`.
+    #[must_use]
+    fn in_zone(self, zone: Zone) -> Self;
+}
+
+impl Trackable for SevenTuple<Ipv4Addr> {
+    fn at(self, locality: Locality) -> Self {
+        self.at(locality)
+    }
+
+    fn in_zone(self, zone: Zone) -> Self {
+        self.in_zone(zone)
+    }
+}
+
+impl Trackable for SevenTuple<Ipv6Addr> {
+    fn at(self, locality: Locality) -> Self {
+        self.at(locality)
+    }
+
+    fn in_zone(self, zone: Zone) -> Self {
+        self.in_zone(zone)
+    }
+}
+
+impl Trackable for Tuple {
+    fn at(self, locality: Locality) -> Self {
+        self.at(locality)
+    }
+
+    fn in_zone(self, zone: Zone) -> Self {
+        self.in_zone(zone)
+    }
+}
+
+/// What a protocol's procedure says of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It belongs to the connection.
+    Accept {
+        /// The lifetime that begins now; `None` leaves the old one, and the packet uncounted.
+        refresh: Option<TimeoutClass>,
+        /// The connection has earned its place.
+        assured: bool,
+        /// The protocol's state changed.
+        changed: bool,
+    },
+    /// It passes and changes nothing.
+    Ignore(Reason),
+    /// It does not belong to the connection.
+    Invalid {
+        reason: Reason,
+        /// The lifetime that the connection is cut to.
+        shorten: Option<TimeoutClass>,
+    },
+    /// It belongs to the connection, and ends it.
+    Kill,
+    /// The connection is over; the packet opens the next.
+    Repeat,
+}
+
+/// A connection tracker.
+#[derive(Debug)]
+pub struct Conntrack<K: Trackable> {
+    config: Config,
+    table: Table<K>,
+    /// Labels that are not zero, by slot.
+    labels: BTreeMap<u32, u128>,
+    /// Connections by source address, where limited.
+    sources: BTreeMap<(Family, u128, Zone), u32>,
+    news: VecDeque<Item<K>>,
+    counters: [u64; Reason::COUNT],
+    news_lost: u64,
+    early_dropped: u64,
+    /// A connection that the last packet ended: out of the table, and readable until the next packet.
+    ended: Option<u32>,
+    /// The next slot that maintenance looks at.
+    hand: u32,
+}
+
+impl<K: Trackable> Conntrack<K> {
+    /// A tracker with no connections. All memory that it ever takes for connections and their index is reserved here.
+    ///
+    /// # Errors
+    ///
+    /// [`ReserveError`] when the capacity is too large or memory is short.
+    pub fn try_new(config: Config) -> Result<Self, ReserveError> {
+        let capacity = config.capacity.clamp(1, 1 << 29);
+        let mut config = Config { capacity, ..config };
+        if config.timeouts.is_empty() {
+            config.timeouts.push(Timeouts::LINUX);
+        }
+        Ok(Self {
+            table: Table::try_new(capacity, config.seed, config.accounting)?,
+            labels: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            news: VecDeque::with_capacity(config.news_capacity),
+            counters: [0; Reason::COUNT],
+            news_lost: 0,
+            early_dropped: 0,
+            ended: None,
+            hand: 0,
+            config,
+        })
+    }
+
+    /// What it was made from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Connections, those not yet confirmed included.
+    pub fn len(&self) -> usize {
+        self.table.len() as usize - usize::from(self.ended.is_some())
+    }
+
+    /// Whether there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How often a packet met a reason.
+    pub fn count(&self, reason: Reason) -> u64 {
+        self.counters[reason as usize]
+    }
+
+    /// Connections put out to make room for others.
+    pub fn early_dropped(&self) -> u64 {
+        self.early_dropped
+    }
+
+    /// The connection of this name, also one that the last packet ended.
+    pub fn connection(&self, id: ConnId) -> Option<Connection<'_, K>> {
+        self.table.slot_of(id).map(|slot| self.view(slot))
+    }
+
+    /// Which connection a packet with this key, and the locality and zone that it has there, belongs to now. Changes
+    /// nothing. Cost: one index look-up.
+    pub fn find(&self, key: &K, now: Instant) -> Option<(ConnId, Direction)> {
+        let (slot, direction) = self.table.find(&key.at(Locality::default()))?;
+        (!self.table.hot(slot).clock.has_passed(now)).then(|| (self.table.id_of(slot), direction))
+    }
+
+    /// Every connection, confirmed or not, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = Connection<'_, K>> {
+        (0..self.table.slots())
+            .filter(|slot| self.table.is_used(*slot) && self.ended != Some(*slot))
+            .map(|slot| self.view(slot))
+    }
+
+    /// Whether a plain segment of an open connection is within all bounds, so that [`advance`](Self::advance) does to the
+    /// connection what [`track`](Self::track) would do, and the packet is established. Changes nothing.
+    ///
+    /// Only for TCP connections that are assured and in ESTABLISHED; false for all others, for a segment that is in any way
+    /// unusual, and for a name that names nothing any more. The checksum is not verified here. Cost: one cache line.
+    #[inline]
+    pub fn fits(&self, id: ConnId, direction: Direction, segment: &Segment, now: Instant) -> bool {
+        self.table.hot_of(id).is_some_and(|hot| {
+            !hot.clock.has_passed(now)
+                && hot.clock.is_plain()
+                && tcp::fits(&hot.tcp, direction, segment)
+        })
+    }
+
+    /// Takes over a segment that [fits](Self::fits); `length` is its packet's. Cost: the same cache line, and one more where
+    /// traffic is accounted.
+    #[inline]
+    pub fn advance(
+        &mut self,
+        id: ConnId,
+        direction: Direction,
+        segment: &Segment,
+        length: u32,
+        now: Instant,
+    ) {
+        let Some(hot) = self.table.hot_of_mut(id) else {
+            return;
+        };
+        let policy = usize::from(hot.clock.policy());
+        let timeouts = self.config.timeouts.get(policy).unwrap_or(&Timeouts::LINUX);
+        let class = tcp::advance(&mut hot.tcp, direction, segment, &self.config.tcp, timeouts);
+        hot.clock
+            .refresh(now + timeouts.of(class), class, self.config.slack);
+        self.table.account(id.slot, direction, 1, u64::from(length));
+    }
+
+    fn timeouts(&self, policy: u8) -> &Timeouts {
+        let policies = &self.config.timeouts;
+        policies
+            .get(usize::from(policy))
+            .or(policies.first())
+            .unwrap_or(&Timeouts::LINUX)
+    }
+
+    fn view(&self, slot: u32) -> Connection<'_, K> {
+        let hot = self.table.hot(slot);
+        Connection {
+            id: self.table.id_of(slot),
+            hot,
+            cold: self.table.cold(slot),
+            traffic: self.table.traffic(slot),
+            label: self.labels.get(&slot).copied().unwrap_or(0),
+            lifetime: self.timeouts(hot.clock.policy()).of(hot.clock.class()),
+        }
+    }
+
+    /// Whether the parts agree with one another; for tests. Cost: O(capacity log capacity).
+    #[doc(hidden)]
+    pub fn check(&self) -> Result<(), &'static str> {
+        self.table.check()
+    }
+}
