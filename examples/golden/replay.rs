@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use gufc::hook::{Class, Direction};
 use gufc::hooks::conntrack::{
-    Config, Connection, Conntrack, Status, TcpSide, Template, TimeoutClass, Timeouts, Tracked,
+    Config, Connection, Conntrack, Status, TcpSide, TimeoutClass, Timeouts, Tracked,
 };
 use gufc::key::{Family, FlowKey, Tuple};
 use gufc::packet::Packet;
@@ -17,16 +17,25 @@ use super::rules::{self, Subject};
 
 /// What became of a trace.
 pub(crate) enum Outcome {
-    /// Every packet as recorded.
-    Equal { packets: usize },
+    /// Every packet as recorded; so many of them by the window step.
+    Equal { packets: usize, stepped: usize },
     /// Outside of what is compared, and why.
     Skipped(&'static str),
     /// The first packet that is not.
     Differs { packet: usize, text: String },
 }
 
+/// Who judges packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The whole procedure, each of them.
+    Whole,
+    /// The window step those that fit, as on a cached flow.
+    Step,
+}
+
 /// Replays the lines of a trace.
-pub(crate) fn replay(text: &str) -> Outcome {
+pub(crate) fn replay(text: &str, way: Way) -> Outcome {
     let mut lines = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
@@ -38,7 +47,7 @@ pub(crate) fn replay(text: &str) -> Outcome {
     if header["group"] == "frag" {
         return Outcome::Skipped("fragments");
     }
-    let mut player = Player::new(&header);
+    let mut player = Player::new(&header, way);
     let mut packets = 0;
     for record in lines {
         if let Err(text) = player.play(&record) {
@@ -56,12 +65,18 @@ pub(crate) fn replay(text: &str) -> Outcome {
         }
         packets += 1;
     }
-    Outcome::Equal { packets }
+    Outcome::Equal {
+        packets,
+        stepped: player.stepped,
+    }
 }
 
 struct Player<'a> {
     header: &'a Value,
     tracker: Conntrack<Tuple>,
+    way: Way,
+    /// Packets that the window step judged.
+    stepped: usize,
     /// The kernel's table.
     entries: BTreeMap<u64, Value>,
 }
@@ -74,12 +89,43 @@ struct Fate {
 }
 
 impl<'a> Player<'a> {
-    fn new(header: &'a Value) -> Self {
+    fn new(header: &'a Value, way: Way) -> Self {
         Self {
             header,
             tracker: Conntrack::try_new(config(&header["sysctl"])).expect("room"),
+            way,
+            stepped: 0,
             entries: BTreeMap::new(),
         }
+    }
+
+    fn track(&mut self, frame: &Frame<'_>, now: Instant) -> Tracked {
+        if self.way == Way::Step && frame.is_intact() {
+            if let Some(tracked) = self.step(frame, now) {
+                self.stepped += 1;
+                return tracked;
+            }
+        }
+        self.tracker.track(frame, now)
+    }
+
+    fn step(&mut self, frame: &Frame<'_>, now: Instant) -> Option<Tracked> {
+        let (id, direction) = self.tracker.find(&frame.key(), now)?;
+        let segment = frame.segment()?;
+        if !self.tracker.fits(id, direction, &segment, now) {
+            return None;
+        }
+        self.tracker
+            .advance(id, direction, &segment, frame.length(), now);
+        let connection = self.tracker.connection(id)?;
+        Some(Tracked {
+            class: Class::Established,
+            direction: Some(direction),
+            connection: Some(id),
+            status: connection.status(),
+            mark: connection.mark(),
+            ..Tracked::UNTRACKED
+        })
     }
 
     fn play(&mut self, record: &Value) -> Result<(), String> {
@@ -109,7 +155,7 @@ impl<'a> Player<'a> {
         };
         let rules = &self.header["ruleset"];
         if rules::first(rules.get("notrack"), &subject).is_none() {
-            subject.tracked = self.tracker.track_with(&frame, now, &Template::default());
+            subject.tracked = self.track(&frame, now);
         }
         let tracked = subject.tracked;
         subject.original = tracked

@@ -338,6 +338,11 @@ impl<K: FlowKey> Connection<'_, K> {
         })
     }
 
+    /// How often the last acknowledgement or data segment of a TCP connection has been repeated, modulo 256.
+    pub fn tcp_repetitions(&self) -> Option<u8> {
+        (self.hot.clock.kind() == Kind::Tcp).then_some(self.hot.tcp.repeats)
+    }
+
     /// The state of an SCTP association.
     pub fn sctp_phase(&self) -> Option<super::SctpPhase> {
         (self.hot.clock.kind() == Kind::Sctp).then(|| super::sctp::phase(&self.hot.tcp))

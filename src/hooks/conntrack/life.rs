@@ -145,6 +145,16 @@ impl<K: Trackable> Conntrack<K> {
         }
     }
 
+    /// Says that packets of a TCP connection have passed which the tracker has not seen (in hardware, on another machine):
+    /// its windows are learned anew from the next packets, and not checked any more.
+    pub fn forget_windows(&mut self, id: ConnId) {
+        if let Some(hot) = self.table.hot_of_mut(id) {
+            if hot.clock.kind() == Kind::Tcp {
+                hot.tcp.forget_windows();
+            }
+        }
+    }
+
     /// Takes the oldest news. What came when there was no room for it is counted in [`news_lost`](Self::news_lost).
     pub fn next_news(&mut self) -> Option<Item<K>> {
         self.news.pop_front()

@@ -66,7 +66,7 @@ pub(in super::super) struct TcpState {
     /// and its window as sent.
     pub(super) last_window: u16,
     /// How often the last segment has been repeated; wraps as in Linux.
-    pub(super) repeats: u8,
+    pub(in super::super) repeats: u8,
     /// Low half: flags of the last SYN that was let through. High half: its window scale.
     last_flags: u8,
     /// Original, reply.
@@ -182,6 +182,16 @@ impl TcpState {
         let kept = self.flags(direction) & LIBERAL;
         self.flags[direction as usize] = kept | flags;
         self.set_scale(direction, scale);
+    }
+
+    /// Packets have passed unseen: what was known of windows and acknowledgements is void, and is learned from the next
+    /// packets without checking them.
+    pub(in super::super) fn forget_windows(&mut self) {
+        for direction in Direction::BOTH {
+            self.side_mut(direction).window = 0;
+            self.clear_flag(direction, ACKED);
+            self.set_flag(direction, LIBERAL);
+        }
     }
 
     /// A connection that this SYN opens.

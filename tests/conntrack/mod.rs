@@ -1,0 +1,10 @@
+//! The connection tracker: against a kernel's traces, against stories written by hand, and against itself with its window
+//! step.
+
+mod capacity;
+mod fast;
+mod golden;
+mod hardened;
+mod protocols;
+mod story;
+mod vectors;
