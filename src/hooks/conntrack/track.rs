@@ -28,7 +28,6 @@ pub struct Template {
 
 /// What the tracker says of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
 pub struct Tracked {
     /// Its class.
     pub class: Class,
@@ -86,11 +85,13 @@ impl<K: Trackable> Conntrack<K> {
     ///
     /// Cost: one or two index look-ups and O(1) work; O(chunks) for SCTP; one pass over the packet where checksums are
     /// verified.
+    #[must_use = "a packet without a place must be dropped, a new connection confirmed or refused"]
     pub fn track<P: Packet<Key = K>>(&mut self, packet: &P, now: Instant) -> Tracked {
         self.track_with(packet, now, &Template::default())
     }
 
     /// The same, in the zones and with the beginnings of `template`.
+    #[must_use = "a packet without a place must be dropped, a new connection confirmed or refused"]
     pub fn track_with<P: Packet<Key = K>>(
         &mut self,
         packet: &P,
