@@ -6,5 +6,6 @@ mod fast;
 mod golden;
 mod hardened;
 mod protocols;
+mod related;
 mod story;
 mod vectors;

@@ -39,10 +39,11 @@ const LOOK_MAX: u32 = 8;
 
 impl<K: Trackable> Conntrack<K> {
     /// Ends what has expired among the next `budget` slots, in a round. Expired connections are never found by packets; this
-    /// only frees their slots, and tells of them. Cost: O(budget).
+    /// only frees their slots, and tells of them. Cost: O(budget + announcements).
     pub fn maintain(&mut self, now: Instant, budget: u32) -> Maintained {
         self.bury();
         let mut done = Maintained::default();
+        self.expectations.expire(now);
         for _ in 0..budget.min(self.table.slots()) {
             done.examined += 1;
             done.expired += u32::from(self.look(now));
@@ -264,6 +265,12 @@ impl<K: Trackable> Conntrack<K> {
         self.count_source(&tuple, false);
         if !self.labels.is_empty() {
             self.labels.remove(&slot);
+        }
+        if !self.helpers.is_empty() {
+            self.helpers.remove(&slot);
+        }
+        if !self.expectations.is_empty() {
+            self.expectations.end_all(self.table.id_of(slot));
         }
     }
 

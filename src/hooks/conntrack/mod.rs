@@ -52,8 +52,11 @@
 mod config;
 mod confirm;
 mod connection;
+mod expect;
 mod facts;
+mod helper;
 mod life;
+mod list;
 mod reason;
 mod sctp;
 mod status;
@@ -65,7 +68,10 @@ mod track;
 pub use config::{Config, Mode, TcpConfig};
 pub use confirm::Confirmation;
 pub use connection::{ConnId, Connection, TcpSide, Traffic};
+pub use expect::{ExpectError, Expectation};
+pub use helper::{Help, Helper};
 pub use life::{Item, Maintained};
+pub use list::Filter;
 pub use reason::Reason;
 pub use sctp::SctpPhase;
 pub use status::{News, Status};
@@ -81,6 +87,7 @@ use crate::key::{Family, FlowKey, Locality, SevenTuple, Tuple, Zone};
 use crate::packet::Segment;
 use crate::time::Instant;
 use crate::trie::{Indexed, ReserveError};
+use expect::Expectations;
 use table::Table;
 
 /// A key that a tracker can keep: one whose locality and zone can be set.
@@ -161,6 +168,9 @@ pub struct Conntrack<K: Trackable> {
     table: Table<K>,
     /// Labels that are not zero, by slot.
     labels: BTreeMap<u32, u128>,
+    /// What helpers remember, by slot.
+    helpers: BTreeMap<u32, helper::Lines>,
+    expectations: Expectations<K>,
     /// Connections by source address, where limited.
     sources: BTreeMap<(Family, u128, Zone), u32>,
     news: VecDeque<Item<K>>,
@@ -188,6 +198,8 @@ impl<K: Trackable> Conntrack<K> {
         Ok(Self {
             table: Table::try_new(capacity, config.seed, config.accounting)?,
             labels: BTreeMap::new(),
+            helpers: BTreeMap::new(),
+            expectations: Expectations::new(),
             sources: BTreeMap::new(),
             news: VecDeque::with_capacity(config.news_capacity),
             counters: [0; Reason::COUNT],
@@ -302,6 +314,7 @@ impl<K: Trackable> Conntrack<K> {
     /// Whether the parts agree with one another; for tests. Cost: O(capacity log capacity).
     #[doc(hidden)]
     pub fn check(&self) -> Result<(), &'static str> {
+        self.expectations.check()?;
         self.table.check()
     }
 }

@@ -373,6 +373,13 @@ impl<K: Trackable> Conntrack<K> {
             return Tracked::dropped(Reason::Full);
         };
         self.count_source(&tuples[0], true);
+        if let Some(master) = self.announced(&tuples[0], now) {
+            let mark = self.connection(master).map(|master| master.mark());
+            let cold = self.table.cold_mut(id.slot);
+            cold.master = Some(master);
+            cold.status.set(Status::EXPECTED);
+            cold.mark = mark.unwrap_or(template.mark);
+        }
         let tracked = self.known(id.slot, Direction::Original, facts, tuple, now, template);
         if tracked.connection.is_none() {
             self.discard(id.slot);
