@@ -182,7 +182,7 @@ impl Bench {
                 .filter(|&&at| self.residue(at, header));
             let right = expected
                 .iter()
-                .filter_map(|&id| self.ids.iter().nth(self.position(id)?))
+                .filter_map(|&id| self.ids.get(self.position(id)?))
                 .filter_map(|&id| self.index.get(id))
                 .filter(|&&at| self.rules[at as usize].matches(header));
             let first = self.index.first(&header.flow).map(|m| m.id);

@@ -131,6 +131,10 @@ impl TightWalk {
     }
 
     /// Positions of the patterns that match, in order, put into `found`.
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "lane by lane, so that it vectorises"
+    )]
     pub fn matches(&self, flow: &Fields, found: &mut Vec<u32>) {
         found.clear();
         let word = |bits: u128, at: usize| (bits >> (96 - 32 * at)) as u32;
