@@ -428,6 +428,9 @@ impl<T> InterestIndex<T> {
 
     /// By priority, equals by age.
     fn sort(&self, found: &mut [Match]) {
+        if found.is_sorted_by(|a, b| a.priority < b.priority) {
+            return;
+        }
         if found.len() <= 24 {
             for i in 1..found.len() {
                 let mut at = i;

@@ -56,7 +56,7 @@ pub(super) struct Sought {
 const SMALL: usize = if cfg!(any(test, miri, fuzzing)) {
     8
 } else {
-    64
+    128
 };
 /// The walk answers when there are more probes than one for so many rules.
 const RULES_PER_PROBE: usize = 8;

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 
 use super::{InterestId, InterestIndex, Scratch};
 use crate::key::{Cidr, Family, Fields, Locality, Pattern, Ports, Protocol, Zone};
+use crate::testing::hostile::{self, Attack};
 use crate::testing::linear_interest::LinearInterests;
+use crate::testing::rulegen::{self, Profile};
 
 /// The two, side by side.
 #[derive(Debug)]
@@ -265,7 +267,7 @@ fn run(pair: &mut Pair, ops: Vec<Op>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 60 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 40 }))]
 
     /// Any edits over both families: checked after each.
     #[test]
@@ -277,7 +279,7 @@ proptest! {
     #[test]
     fn one_pair_is_like_the_twin(
         seed: u64,
-        rules in prop::collection::vec((pattern(), 0u64..5, any::<bool>()), 0..300),
+        rules in prop::collection::vec((pattern(), 0u64..5, any::<bool>()), 0..200),
         flows in prop::collection::vec(flow(), 20),
     ) {
         let mut pair = Pair::new(200, seed);
@@ -335,7 +337,7 @@ fn small_world_exhaustively() {
             zone: Zone::default(),
         })
         .collect();
-    let stride = if cfg!(miri) { 4001 } else { 13 };
+    let stride = if cfg!(miri) { 4001 } else { 61 };
     for code in (0..1usize << 16).step_by(stride) {
         let mut pair = Pair::new(16, code as u64);
         for digit in 0..4 {
@@ -381,4 +383,95 @@ fn patterns_come_back() {
     index.clear();
     assert_eq!(index.iter().count(), 0);
     assert_eq!(index.check(), Ok(()));
+}
+
+/// Crafted sets of both families: every list is right, and a lookup makes at most one probe for eight rules, or walks.
+#[test]
+fn crafted_rules_are_bounded() {
+    let count = if cfg!(miri) { 60 } else { 600 };
+    for attack in Attack::ALL {
+        for family in [Family::V4, Family::V6] {
+            let (rules, headers) = hostile::build(attack, family, count, 3);
+            let mut pair = Pair::new(count, 9);
+            for (at, rule) in rules.iter().enumerate() {
+                pair.insert(rule.pattern, (at % 7) as u64);
+            }
+            pair.check();
+            for header in headers.iter().take(20) {
+                pair.ask(&header.flow);
+                let probes = pair.scratch.probes();
+                assert!(
+                    probes * 8 <= rules.len(),
+                    "{attack:?}: {probes} probes for {} rules",
+                    rules.len()
+                );
+            }
+            for pick in 0..rules.len() {
+                pair.remove(pick * 7);
+                if pick % 128 == 0 {
+                    pair.check();
+                    pair.ask(&headers[0].flow);
+                }
+            }
+            pair.check();
+        }
+    }
+}
+
+/// Crafted rules among many plain ones: the walk, dropped by then, is built again while rules come and go.
+#[test]
+fn crafted_rules_bring_the_walk_back() {
+    let mut pair = Pair::new(1000, 2);
+    let host = |n: u128| Some(Cidr::from_bits(Family::V4, n << 96, 32));
+    for n in 0..100 {
+        let pattern = Pattern {
+            source: host(n),
+            destination: host(n * 3),
+            ..Pattern::ANY
+        };
+        pair.insert(pattern, 1);
+    }
+    let (rules, headers) = hostile::build(Attack::Nested, Family::V4, 120, 3);
+    for rule in &rules {
+        pair.insert(rule.pattern, 0);
+        pair.check();
+        pair.ask(&headers[0].flow);
+    }
+    assert_eq!(pair.scratch.probes(), 0, "it walks");
+    for step in 0..120 {
+        pair.remove(step * 5 + 100);
+        pair.check();
+        pair.ask(&headers[0].flow);
+    }
+}
+
+/// Lists like those in the field: few probes, of which most find, however many pairs of lengths are in use.
+#[test]
+fn field_lists_need_few_probes() {
+    let count = if cfg!(miri) { 100 } else { 3000 };
+    for (profile, family) in [
+        (Profile::Acl, Family::V4),
+        (Profile::Firewall, Family::V4),
+        (Profile::Chain, Family::V6),
+    ] {
+        let (rules, trace) = rulegen::generate(profile, count, family, 5, 3000);
+        let mut pair = Pair::new(count, 9);
+        for (at, rule) in rules.iter().enumerate() {
+            pair.insert(rule.pattern, at as u64);
+        }
+        pair.check();
+        let (mut probes, mut most) = (0, 0);
+        for header in &trace {
+            pair.index.matches(&header.flow, &mut pair.scratch);
+            probes += pair.scratch.probes();
+            most = most.max(pair.scratch.probes());
+        }
+        for header in trace.iter().step_by(29) {
+            pair.ask(&header.flow);
+        }
+        for rule in rules.iter().step_by(97) {
+            pair.ask_region(&rule.pattern);
+        }
+        assert!(probes < 16 * trace.len() && most <= 80, "{probes} {most}");
+    }
 }

@@ -7,10 +7,10 @@
 //!
 //! ```text
 //!  chunks in order:   | up to 64 rules | up to 64 rules | ...      two neighbours hold more than 60
-//!  a chunk:           each field of 64 rules side by side, in groups of 16 lanes that are tested at once
+//!  a chunk:           each field of 64 rules side by side, tested at once
 //! ```
 //!
-//! Cost of a lookup: O(n / 16) groups. Of an edit: O(log n) to find the chunk, up to 64 lanes moved, and O(n / 64) chunk
+//! Cost of a lookup: O(n / 64) chunks. Of an edit: O(log n) to find the chunk, up to 64 lanes moved, and O(n / 64) chunk
 //! pointers when a chunk splits or two join.
 
 use alloc::boxed::Box;
@@ -20,13 +20,11 @@ use super::prefix::Bits;
 use super::rule::{Flow, Rule};
 use super::space::Prefix;
 
-const LANES: usize = 16;
-const GROUPS: usize = 4;
-const CHUNK: usize = LANES * GROUPS;
+const CHUNK: usize = 64;
 /// Two neighbours with so few rules together are joined.
 const JOIN: usize = 60;
 
-type Row<T> = [[T; LANES]; GROUPS];
+type Row<T> = [T; CHUNK];
 
 /// Rules in the order of priority, equals in that of age.
 #[derive(Debug)]
@@ -111,20 +109,20 @@ impl<A: Bits> Walk<A> {
                     ones(destination.1),
                 ];
                 for (row, bits) in rows.iter_mut().zip(parts) {
-                    row.as_flattened_mut()[lane] = part(bits);
+                    row[lane] = part(bits);
                 }
             }
             let (source_first, source_width) = rule.source_ports();
             let (destination_first, destination_width) = rule.destination_ports();
-            chunk.value.as_flattened_mut()[lane] = rule.value & rule.mask();
-            chunk.mask.as_flattened_mut()[lane] = rule.mask();
-            chunk.source_first.as_flattened_mut()[lane] = source_first;
-            chunk.source_width.as_flattened_mut()[lane] = source_width;
-            chunk.destination_first.as_flattened_mut()[lane] = destination_first;
-            chunk.destination_width.as_flattened_mut()[lane] = destination_width;
-            chunk.slot.as_flattened_mut()[lane] = rule.slot();
-            chunk.priority.as_flattened_mut()[lane] = rule.priority;
-            chunk.sequence.as_flattened_mut()[lane] = sequence;
+            chunk.value[lane] = rule.value & rule.mask();
+            chunk.mask[lane] = rule.mask();
+            chunk.source_first[lane] = source_first;
+            chunk.source_width[lane] = source_width;
+            chunk.destination_first[lane] = destination_first;
+            chunk.destination_width[lane] = destination_width;
+            chunk.slot[lane] = rule.slot();
+            chunk.priority[lane] = rule.priority;
+            chunk.sequence[lane] = sequence;
         }
     }
 
@@ -176,51 +174,16 @@ impl<A: Bits> Walk<A> {
         flow: &Flow,
         visit: &mut impl FnMut(u64, u32),
     ) {
-        let (source, destination) = (source.aligned(), destination.aligned());
-        let word = |bits: u128, at: usize| (bits >> (96 - 32 * at)) as u32;
+        let address = (source.aligned(), destination.aligned());
         for chunk in &self.chunks {
-            for group in 0..chunk.count.div_ceil(LANES).min(GROUPS) {
-                let mut fails = [0u32; LANES];
-                for (at, [s, s_mask, d, d_mask]) in chunk.address.iter().enumerate() {
-                    let (source, destination) = (word(source, at), word(destination, at));
-                    let (s, s_mask, d, d_mask) =
-                        (&s[group], &s_mask[group], &d[group], &d_mask[group]);
-                    for lane in 0..LANES {
-                        fails[lane] |= ((source ^ s[lane]) & s_mask[lane])
-                            | ((destination ^ d[lane]) & d_mask[lane]);
-                    }
-                }
-                let (value, mask) = (&chunk.value[group], &chunk.mask[group]);
-                for lane in 0..LANES {
-                    fails[lane] |= (flow.value ^ value[lane]) & mask[lane];
-                }
-                let (s_first, s_width) = (&chunk.source_first[group], &chunk.source_width[group]);
-                let (d_first, d_width) = (
-                    &chunk.destination_first[group],
-                    &chunk.destination_width[group],
-                );
-                let mut ports = [0u16; LANES];
-                for lane in 0..LANES {
-                    // Zero exactly when the port lies in the range.
-                    ports[lane] = flow
-                        .source_port
-                        .wrapping_sub(s_first[lane])
-                        .saturating_sub(s_width[lane])
-                        | flow
-                            .destination_port
-                            .wrapping_sub(d_first[lane])
-                            .saturating_sub(d_width[lane]);
-                }
-                let mut hits = [0u8; LANES];
-                for lane in 0..LANES {
-                    hits[lane] = u8::from((fails[lane] == 0) & (ports[lane] == 0));
-                }
-                let mut hits = u128::from_le_bytes(hits);
-                while hits != 0 {
-                    let lane = hits.trailing_zeros() as usize / 8 % LANES;
-                    hits &= hits - 1;
-                    if group * LANES + lane < chunk.count {
-                        visit(chunk.priority[group][lane], chunk.slot[group][lane]);
+            let hits = chunk.hits(address, flow);
+            for (at, octets) in hits.chunks_exact(8).enumerate() {
+                let mut word = u64::from_le_bytes(octets.try_into().unwrap_or([0; 8]));
+                while word != 0 {
+                    let lane = (at * 8 + word.trailing_zeros() as usize / 8) % CHUNK;
+                    word &= word - 1;
+                    if lane < chunk.count {
+                        visit(chunk.priority[lane], chunk.slot[lane]);
                     }
                 }
             }
@@ -241,7 +204,7 @@ impl<A: Bits> Walk<A> {
                     return Err("walk: out of order");
                 }
                 last = Some(order);
-                seen(chunk.slot.as_flattened()[lane], order.0, order.1);
+                seen(chunk.slot[lane], order.0, order.1);
             }
             total += chunk.count;
         }
@@ -256,30 +219,66 @@ impl Chunk {
     fn new(words: usize) -> Box<Self> {
         Box::new(Self {
             count: 0,
-            address: alloc::vec![[[[0; LANES]; GROUPS]; 4]; words],
-            value: [[0; LANES]; GROUPS],
-            mask: [[0; LANES]; GROUPS],
-            source_first: [[0; LANES]; GROUPS],
-            source_width: [[0; LANES]; GROUPS],
-            destination_first: [[0; LANES]; GROUPS],
-            destination_width: [[0; LANES]; GROUPS],
-            slot: [[0; LANES]; GROUPS],
-            priority: [[0; LANES]; GROUPS],
-            sequence: [[0; LANES]; GROUPS],
+            address: alloc::vec![[[0; CHUNK]; 4]; words],
+            value: [0; CHUNK],
+            mask: [0; CHUNK],
+            source_first: [0; CHUNK],
+            source_width: [0; CHUNK],
+            destination_first: [0; CHUNK],
+            destination_width: [0; CHUNK],
+            slot: [0; CHUNK],
+            priority: [0; CHUNK],
+            sequence: [0; CHUNK],
         })
     }
 
+    /// One for each lane whose rule admits the flow; what lanes without a rule give means nothing.
+    ///
+    /// The loops are written for vector instructions: no branch, one width of lane each.
+    #[inline(never)]
+    fn hits(&self, (source, destination): (u128, u128), flow: &Flow) -> [u8; CHUNK] {
+        let word = |bits: u128, at: usize| (bits >> (96 - 32 * at)) as u32;
+        let mut fails = [0u32; CHUNK];
+        let rows = self.value.iter().zip(&self.mask);
+        for (fail, (value, mask)) in fails.iter_mut().zip(rows) {
+            *fail = (flow.value ^ value) & mask;
+        }
+        for (at, [s, s_mask, d, d_mask]) in self.address.iter().enumerate() {
+            let (source, destination) = (word(source, at), word(destination, at));
+            let rows = s.iter().zip(s_mask).zip(d.iter().zip(d_mask));
+            for (fail, ((s, s_mask), (d, d_mask))) in fails.iter_mut().zip(rows) {
+                *fail |= ((source ^ s) & s_mask) | ((destination ^ d) & d_mask);
+            }
+        }
+        let mut ports = [0u16; CHUNK];
+        let s = self.source_first.iter().zip(&self.source_width);
+        let d = self.destination_first.iter().zip(&self.destination_width);
+        for (ports, ((s_first, s_width), (d_first, d_width))) in ports.iter_mut().zip(s.zip(d)) {
+            // Zero exactly when both ports lie in their ranges.
+            *ports = flow
+                .source_port
+                .wrapping_sub(*s_first)
+                .saturating_sub(*s_width)
+                | flow
+                    .destination_port
+                    .wrapping_sub(*d_first)
+                    .saturating_sub(*d_width);
+        }
+        let mut hits = [0u8; CHUNK];
+        for (hit, (fail, ports)) in hits.iter_mut().zip(fails.iter().zip(&ports)) {
+            *hit = u8::from((*fail == 0) & (*ports == 0));
+        }
+        hits
+    }
+
     fn order(&self, lane: usize) -> Order {
-        (
-            self.priority.as_flattened()[lane % CHUNK],
-            self.sequence.as_flattened()[lane % CHUNK],
-        )
+        (self.priority[lane % CHUNK], self.sequence[lane % CHUNK])
     }
 
     /// Moves the lanes from `from` on to `to` on.
     fn shift(&mut self, from: usize, to: usize) {
         fn row<T: Copy>(row: &mut Row<T>, lanes: core::ops::Range<usize>, to: usize) {
-            row.as_flattened_mut().copy_within(lanes, to);
+            row.copy_within(lanes, to);
         }
         let lanes = from..self.count;
         for part in self.address.iter_mut().flatten() {
@@ -323,7 +322,7 @@ impl Chunk {
     fn append(&mut self, other: &Self, lanes: core::ops::Range<usize>) {
         fn row<T: Copy>(to: &mut Row<T>, from: &Row<T>, lanes: core::ops::Range<usize>, at: usize) {
             let end = at + lanes.len();
-            to.as_flattened_mut()[at..end].copy_from_slice(&from.as_flattened()[lanes]);
+            to[at..end].copy_from_slice(&from[lanes]);
         }
         let at = self.count;
         for (to, from) in self.address.iter_mut().zip(&other.address) {

@@ -133,7 +133,7 @@ impl TightWalk {
     /// Positions of the patterns that match, in order, put into `found`.
     #[expect(
         clippy::needless_range_loop,
-        reason = "lane by lane, so that it vectorises"
+        reason = "one index over many arrays is what the compiler turns into vector instructions"
     )]
     pub fn matches(&self, flow: &Fields, found: &mut Vec<u32>) {
         found.clear();
