@@ -1,6 +1,6 @@
 //! What a pattern says besides its prefixes, packed into 24 bytes: ports, protocol, locality, zone.
 //!
-//! Apart from [`Pattern`](crate::key::Pattern) because a lookup reads it for each pair of prefixes that matches, and a pair
+//! Apart from [`Pattern`] because a lookup reads it for each pair of prefixes that matches, and a pair
 //! with one pattern keeps it in the slot that the lookup has already read.
 //!
 //! ```text

@@ -15,7 +15,11 @@
 //!
 //! Cost of a lookup: two walks, and a probe for each pair allowed. Each probe is owed to a pattern of its own: for S on the
 //! source's path and a length L in its set, some pattern pairs S with a prefix of length L. There are thus never more
-//! probes than patterns, nor more than 33 * 33 (IPv4) or 129 * 129 (IPv6).
+//! probes than patterns, nor more than 33 * 33 (IPv4; IPv6: 129 * 129), nor more than there are pairs of *lengths* in use.
+//!
+//! The last bound is what the walk goes by. Lists made by hand or by machine use few pairs of lengths for their size. Where
+//! there are many, a set may be crafted so that each lookup probes them all, and each probe costs as much as testing ten
+//! rules in a row: a linear [`Walk`] is then kept beside the pairs, and answers whenever the probes would cost more.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
