@@ -10,7 +10,7 @@ use gufc::hooks::conntrack::{
 use gufc::key::{Family, FlowKey, Tuple};
 use gufc::packet::Packet;
 use gufc::time::Instant;
-use gufc::wire::{Arrival, Frame};
+use gufc::wire::{Arrival, Frame, Limits, Reassembler, Reassembly};
 use serde_json::{Value, json};
 
 use super::rules::{self, Subject};
@@ -44,9 +44,6 @@ pub(crate) fn replay(text: &str, way: Way) -> Outcome {
     if rules.get("snat").is_some() || rules.get("dnat").is_some() {
         return Outcome::Skipped("translation");
     }
-    if header["group"] == "frag" {
-        return Outcome::Skipped("fragments");
-    }
     let mut player = Player::new(&header, way);
     let mut packets = 0;
     for record in lines {
@@ -74,6 +71,7 @@ pub(crate) fn replay(text: &str, way: Way) -> Outcome {
 struct Player<'a> {
     header: &'a Value,
     tracker: Conntrack<Tuple>,
+    reassembler: Reassembler,
     way: Way,
     /// Packets that the window step judged.
     stepped: usize,
@@ -93,6 +91,7 @@ impl<'a> Player<'a> {
         Self {
             header,
             tracker: Conntrack::try_new(config(&header["sysctl"])).expect("room"),
+            reassembler: Reassembler::new(Limits::default()),
             way,
             stepped: 0,
             entries: BTreeMap::new(),
@@ -143,6 +142,20 @@ impl<'a> Player<'a> {
         let mut bytes = unhex(text(record, "hex"));
         let frame: Frame<'_> =
             Frame::ip(&mut bytes, &arrival).map_err(|defect| format!("no frame: {defect}"))?;
+        let mut whole = match self.reassembler.push(&frame, now) {
+            Reassembly::Whole => frame.packet().to_vec(),
+            Reassembly::Complete(datagram) => datagram.to_vec(),
+            Reassembly::Queued | Reassembly::Discarded(_) => {
+                return compare(
+                    "verdict",
+                    Some(&json!(verdict)),
+                    Some(json!("queued")),
+                    &Tracked::UNTRACKED,
+                );
+            }
+        };
+        let frame: Frame<'_> =
+            Frame::ip(&mut whole, &arrival).map_err(|defect| format!("no datagram: {defect}"))?;
         let (key, flags) = (frame.key(), frame.tcp_flags().0);
         let egress = self.side_of(key.destination().address);
         let mut subject = Subject {

@@ -43,6 +43,7 @@ mod ipv6;
 mod layout;
 mod link;
 mod quote;
+mod reassembly;
 mod rewrite;
 mod transport;
 mod verify;
@@ -50,6 +51,7 @@ mod verify;
 pub use answer::{ANSWER_MAX, Notice, Unanswered};
 pub use arrival::{Arrival, Checksums};
 pub use link::Link;
+pub use reassembly::{Limits, Losses, Reassembler, Reassembly, Refusal};
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

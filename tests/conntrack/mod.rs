@@ -3,6 +3,7 @@
 
 mod capacity;
 mod fast;
+mod fragments;
 mod golden;
 mod hardened;
 mod protocols;

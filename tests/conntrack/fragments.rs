@@ -1,0 +1,214 @@
+//! Reassembly: any order gives the datagram, nothing else does, and nothing costs more than it may.
+
+use gufc::key::Tuple;
+use gufc::packet::{Fragment, Packet};
+use gufc::testing::prng::SplitMix64;
+use gufc::time::{Duration, Instant};
+use gufc::wire::{Arrival, Frame, Limits, Reassembler, Reassembly, Refusal, checksum};
+use proptest::prelude::*;
+
+const NOW: Instant = Instant::from_secs(1);
+
+fn v4(source: u8, id: u16, offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![
+        0x45, 0, 0, 0, 0, 0, 0, 0, 64, 253, 0, 0, 10, 0, 0, source, 192, 0, 2, 2,
+    ];
+    bytes[2..4].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
+    bytes[4..6].copy_from_slice(&id.to_be_bytes());
+    bytes[6..8].copy_from_slice(&(offset / 8 | u16::from(more) << 13).to_be_bytes());
+    let sum = !checksum::sum(&bytes);
+    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+/// With a destination options header before the fragment header, or none.
+fn v6(options: bool, id: u32, offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x60, 0, 0, 0, 0, 0, if options { 60 } else { 44 }, 64];
+    bytes.extend(
+        "2001:db8::1"
+            .parse::<std::net::Ipv6Addr>()
+            .unwrap()
+            .octets(),
+    );
+    bytes.extend(
+        "2001:db8::2"
+            .parse::<std::net::Ipv6Addr>()
+            .unwrap()
+            .octets(),
+    );
+    if options {
+        bytes.extend([44, 0, 1, 4, 0, 0, 0, 0]);
+    }
+    bytes.extend([253, 0]);
+    bytes.extend((offset | u16::from(more)).to_be_bytes());
+    bytes.extend(id.to_be_bytes());
+    bytes.extend(payload);
+    let length = bytes.len() as u16 - 40;
+    bytes[4..6].copy_from_slice(&length.to_be_bytes());
+    bytes
+}
+
+#[derive(Debug, PartialEq)]
+enum Got {
+    Whole,
+    Queued,
+    Complete(Vec<u8>),
+    Discarded(Refusal),
+}
+
+fn push(reassembler: &mut Reassembler, bytes: &[u8], now: Instant) -> Got {
+    let mut bytes = bytes.to_vec();
+    let frame: Frame<'_, Tuple> = Frame::ip(&mut bytes, &Arrival::default()).expect("a frame");
+    let got = match reassembler.push(&frame, now) {
+        Reassembly::Whole => Got::Whole,
+        Reassembly::Queued => Got::Queued,
+        Reassembly::Complete(bytes) => Got::Complete(bytes.to_vec()),
+        Reassembly::Discarded(refusal) => Got::Discarded(refusal),
+    };
+    reassembler.check().expect("sound");
+    got
+}
+
+proptest! {
+    /// Cut a datagram anywhere, send the pieces in any order with repetitions: the last new one completes it.
+    #[test]
+    fn any_order(seed: u64, family in 0..3u8) {
+        let mut chance = SplitMix64(seed);
+        let size = 1 + chance.below(700) as usize;
+        let payload = chance.bytes(size);
+        let mut pieces = Vec::new();
+        let mut at = 0;
+        while at < payload.len() {
+            let end = (at + 8 * (1 + chance.below(20) as usize)).min(payload.len());
+            let more = end < payload.len();
+            let part = &payload[at..end];
+            pieces.push(match family {
+                0 => v4(1, 7, at as u16, more, part),
+                _ => v6(family == 2, 7, at as u16, more, part),
+            });
+            at = end;
+        }
+        prop_assume!(pieces.len() > 1);
+        for at in (1..pieces.len()).rev() {
+            pieces.swap(at, chance.below(at as u64 + 1) as usize);
+        }
+        let mut reassembler = Reassembler::new(Limits::default());
+        let last = pieces.len() - 1;
+        for (at, piece) in pieces.iter().enumerate() {
+            let got = push(&mut reassembler, piece, NOW);
+            if at < last {
+                prop_assert_eq!(got, Got::Queued);
+                prop_assert_eq!(push(&mut reassembler, piece, NOW), Got::Queued, "again");
+                continue;
+            }
+            let Got::Complete(mut bytes) = got else {
+                return Err(TestCaseError::fail("not complete"));
+            };
+            let frame: Frame<'_, Tuple> = Frame::ip(&mut bytes, &Arrival::default()).expect("whole");
+            prop_assert_eq!((frame.fragment(), frame.defect()), (Fragment::Whole, None));
+            prop_assert_eq!(frame.transport(), &payload[..]);
+            prop_assert_eq!(frame.protocol().0, 253);
+        }
+        prop_assert!(reassembler.is_empty() && reassembler.held_bytes() == 0);
+    }
+
+    /// Whatever comes, what is kept stays within its limits.
+    #[test]
+    fn anything(seed: u64) {
+        let mut chance = SplitMix64(seed);
+        let limits = Limits {
+            datagrams_max: 4,
+            per_source_max: 2,
+            bytes_max: 400,
+            gaps_max: 2,
+            ..Limits::default()
+        };
+        let mut reassembler = Reassembler::new(limits);
+        let mut now = NOW;
+        for _ in 0..100 {
+            let (offset, size) = (8 * chance.below(12) as u16, chance.below(40) as usize);
+            let more = chance.below(3) > 0;
+            let payload = chance.bytes(size);
+            let bytes = if chance.below(4) == 0 {
+                v6(chance.below(2) == 0, chance.below(3) as u32, offset, more, &payload)
+            } else {
+                v4(chance.below(3) as u8, chance.below(3) as u16, offset, more, &payload)
+            };
+            push(&mut reassembler, &bytes, now);
+            now = now + Duration::from_secs(chance.below(9));
+        }
+    }
+}
+
+#[test]
+fn overlaps_discard_everything() {
+    let mut reassembler = Reassembler::new(Limits::default());
+    let part = |offset, more, size| v4(1, 7, offset, more, &vec![9; size]);
+    assert_eq!(push(&mut reassembler, &part(0, true, 80), NOW), Got::Queued);
+    assert_eq!(
+        push(&mut reassembler, &part(72, false, 96), NOW),
+        Got::Discarded(Refusal::Overlap)
+    );
+    assert!(reassembler.is_empty());
+    assert_eq!(
+        push(&mut reassembler, &part(80, false, 88), NOW),
+        Got::Queued
+    );
+    assert_eq!(
+        push(&mut reassembler, &part(160, true, 16), NOW),
+        Got::Discarded(Refusal::Inconsistent)
+    );
+    assert_eq!(
+        push(&mut reassembler, &part(80, true, 7), NOW),
+        Got::Discarded(Refusal::Malformed)
+    );
+    assert_eq!(push(&mut reassembler, &part(0, true, 80), NOW), Got::Queued);
+    assert!(matches!(
+        push(&mut reassembler, &part(80, false, 4), NOW),
+        Got::Complete(_)
+    ));
+    assert_eq!(push(&mut reassembler, &part(0, false, 4), NOW), Got::Whole);
+    assert_eq!(reassembler.losses().refused, 3);
+}
+
+#[test]
+fn fragments_wait_so_long_and_no_longer() {
+    let mut reassembler = Reassembler::new(Limits::default());
+    let (first, last) = (v4(1, 7, 0, true, &[1; 8]), v4(1, 7, 8, false, &[2; 8]));
+    push(&mut reassembler, &first, NOW);
+    let late = NOW + Duration::from_secs(30);
+    assert_eq!(
+        push(&mut reassembler, &last, late),
+        Got::Queued,
+        "the first is gone"
+    );
+    assert_eq!(reassembler.losses().expired, 1);
+    let early = late + Duration::from_secs(29);
+    assert!(matches!(
+        push(&mut reassembler, &first, early),
+        Got::Complete(_)
+    ));
+}
+
+#[test]
+fn a_spraying_source_displaces_its_own() {
+    let limits = Limits {
+        per_source_max: 4,
+        ..Limits::default()
+    };
+    let mut reassembler = Reassembler::new(limits);
+    push(&mut reassembler, &v4(2, 1, 0, true, &[1; 8]), NOW);
+    for id in 0..1000 {
+        push(&mut reassembler, &v4(1, id, 0, true, &[1; 8]), NOW);
+    }
+    assert_eq!(
+        (reassembler.len(), reassembler.losses().displaced),
+        (5, 996)
+    );
+    let last = v4(2, 1, 8, false, &[2; 8]);
+    assert!(matches!(
+        push(&mut reassembler, &last, NOW),
+        Got::Complete(_)
+    ));
+}
