@@ -1,6 +1,7 @@
 //! The connection tracker: against a kernel's traces, against stories written by hand, and against itself with its window
 //! step.
 
+mod bounds;
 mod capacity;
 mod fast;
 mod fragments;

@@ -226,6 +226,12 @@ impl<K: Trackable> Conntrack<K> {
         self.len() == 0
     }
 
+    /// Bytes reserved for connections and their index. Labels, announcements, counted sources and news come to it, each only
+    /// where used.
+    pub fn reserved_bytes(&self) -> usize {
+        self.table.reserved_bytes()
+    }
+
     /// How often a packet met a reason.
     pub fn count(&self, reason: Reason) -> u64 {
         self.counters[reason as usize]

@@ -76,6 +76,14 @@ impl<K: Trackable> Table<K> {
         self.length
     }
 
+    /// Bytes reserved for connections and their index.
+    pub(super) fn reserved_bytes(&self) -> usize {
+        self.hot.capacity() * size_of::<Hot>()
+            + self.cold.capacity() * size_of::<Cold<K>>()
+            + self.traffic.capacity() * size_of::<[Traffic; 2]>()
+            + self.index.reserved_bytes()
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.length >= self.capacity
     }
