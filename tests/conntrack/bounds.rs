@@ -12,7 +12,7 @@ use gufc::wire::{Arrival, Frame};
 use proptest::prelude::*;
 
 /// Bytes that are often nearly a packet: few addresses and ports, all protocols, and any transport header.
-fn bytes(chance: &mut SplitMix64) -> Vec<u8> {
+pub(super) fn bytes(chance: &mut SplitMix64) -> Vec<u8> {
     let protocols = [1, 6, 6, 17, 47, 58, 132, 136, 253];
     let protocol = protocols[chance.below(9) as usize];
     let ends = [chance.below(2) as u8, chance.below(2) as u8];

@@ -2,6 +2,7 @@
 //! step.
 
 mod bounds;
+mod cached;
 mod capacity;
 mod fast;
 mod fragments;

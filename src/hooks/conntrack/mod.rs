@@ -1,7 +1,7 @@
 //! Connection tracking: which packets belong together, and which cannot.
 //!
 //! Apart from every other hook because it keeps the state that they ask about. It stands alone: a [`Conntrack`] judges packets
-//! and knows neither cache nor pipeline.
+//! and needs neither cache nor pipeline; as a [hook](crate::hook::Hook) it stands first in one.
 //!
 //! ```text
 //!  track(packet, now) ─► Tracked: class, direction, connection     an existing connection has advanced
@@ -55,6 +55,7 @@ mod connection;
 mod expect;
 mod facts;
 mod helper;
+mod hook;
 mod life;
 mod list;
 mod reason;
@@ -70,6 +71,7 @@ pub use confirm::Confirmation;
 pub use connection::{ConnId, Connection, TcpSide, Traffic};
 pub use expect::{ExpectError, Expectation};
 pub use helper::{Help, Helper};
+pub use hook::TrackStep;
 pub use life::{Item, Maintained};
 pub use list::Filter;
 pub use reason::Reason;

@@ -166,7 +166,7 @@ impl<K: Trackable> Conntrack<K> {
     }
 
     /// A packet of a connection.
-    fn known(
+    pub(super) fn known(
         &mut self,
         slot: u32,
         direction: Direction,
@@ -244,7 +244,7 @@ impl<K: Trackable> Conntrack<K> {
         }
     }
 
-    fn attached(&self, slot: u32, direction: Direction) -> Tracked {
+    pub(super) fn attached(&self, slot: u32, direction: Direction) -> Tracked {
         let cold = self.table.cold(slot);
         Tracked {
             direction: Some(direction),

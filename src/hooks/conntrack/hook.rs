@@ -1,0 +1,241 @@
+//! The tracker as a hook: first in the pipeline, its step the window check or the refresh of a two-way flow.
+//!
+//! Apart because it is the only file here that knows of caches and pipelines.
+//!
+//! | packet | its step |
+//! |---|---|
+//! | TCP, plain, within the window of an assured, established connection | [`Conntrack::advance`] |
+//! | TCP with SYN, FIN or RST, and whatever is unusual | does not fit: judged |
+//! | UDP, ICMP query, GRE, others | the whole procedure, without the look-up |
+//! | SCTP | wants to be shown every packet |
+//! | invalid | none: judged |
+//! | ICMP errors, enhanced GRE: one key, many connections | never cached |
+//!
+//! The class and status that other hooks read are set afresh for every packet, so that a filter's residue on `ct state`
+//! judges each as it would without a cache; no entry becomes stale because a class changes. A connection that is deleted or
+//! has expired makes its entries unfit.
+//!
+//! A new connection is confirmed when its packet's verdict is known and is to accept, else refused. A hook that translates
+//! has to make sure at [`Stage::Source`](crate::hook::Stage::Source) that the reply tuple is free
+//! ([`Conntrack::is_taken`]), for confirmation comes too late to change the verdict.
+
+use core::fmt;
+
+use super::connection::Kind;
+use super::facts::Facts;
+use super::{ConnId, Conntrack, Status, Template, Trackable, Tracked};
+use crate::hook::{
+    Caching, Class, Context, Direction, Hook, Judge, Judgement, Recheck, Stage, Stages, Track,
+};
+use crate::interest::Trigger;
+use crate::key::Protocol;
+use crate::packet::Packet;
+use crate::verdict::{By, Verdict};
+
+/// What the tracker leaves in a flow's destiny.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrackStep {
+    /// Its packets belong to this connection, and go this way.
+    Connection(ConnId, Direction),
+    /// They are not tracked.
+    Untracked,
+}
+
+const NAME: &str = "conntrack";
+
+impl<K: Trackable> Hook for Conntrack<K> {
+    type Step = TrackStep;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn stages(&self) -> Stages {
+        Stages::of(Stage::Track)
+    }
+
+    fn describe(&self, step: &TrackStep, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match step {
+            TrackStep::Connection(id, direction) => write!(f, "connection {id}, {direction:?}"),
+            TrackStep::Untracked => f.write_str("untracked"),
+        }
+    }
+}
+
+impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Conntrack<K> {
+    fn have_interest(&self, flow: &K) -> Option<Trigger> {
+        Some(match flow.protocol() {
+            Protocol::TCP => Trigger::tcp(Trigger::SYN | Trigger::FIN | Trigger::RST),
+            Protocol::SCTP => Trigger::EVERY_PACKET,
+            _ => Trigger::NONE,
+        })
+    }
+
+    fn judge(
+        &mut self,
+        _: Stage,
+        packet: &mut P,
+        context: &mut Context,
+        step: &mut Option<TrackStep>,
+    ) -> Judgement {
+        let tracked = self.track(&*packet, context.now);
+        context.track = Some(tracked.track());
+        *step = match (tracked.class, tracked.connection, tracked.direction) {
+            (Class::Untracked, ..) => Some(TrackStep::Untracked),
+            (_, Some(id), Some(direction)) => {
+                // A flow that is its own answer is found by its reply tuple from its second packet on.
+                let own_answer = self
+                    .connection(id)
+                    .is_some_and(|one| one.tuple(direction) == one.tuple(direction.reverse()));
+                let direction = if own_answer {
+                    Direction::Reply
+                } else {
+                    direction
+                };
+                Some(TrackStep::Connection(id, direction))
+            }
+            _ => None,
+        };
+        if tracked.drop {
+            context.by = By {
+                hook: NAME,
+                rule: None,
+            };
+            context.caching.forbid(Caching::Forbidden);
+            return Judgement::Finish {
+                verdict: Verdict::Drop,
+                constant: false,
+            };
+        }
+        let key = packet.key();
+        let quotes = key.protocol().is_icmp() && packet.quoted().is_some();
+        let call = key.protocol() == Protocol::GRE && is_call(&*packet);
+        if quotes || call {
+            context.caching.forbid(Caching::Forbidden);
+        } else if tracked.class == Class::Invalid {
+            context.caching.forbid(Caching::SlowPath);
+        }
+        Judgement::Continue
+    }
+
+    fn fits(&self, step: &TrackStep, packet: &P, context: &Context) -> bool {
+        let fits = match *step {
+            TrackStep::Untracked => true,
+            TrackStep::Connection(id, direction) => match self.kind_if_kept(id, context) {
+                None => false,
+                Some(Kind::Tcp) => packet
+                    .segment()
+                    .is_some_and(|segment| self.fits(id, direction, &segment, context.now)),
+                Some(Kind::Gre) => !is_call(packet),
+                Some(_) => true,
+            },
+        };
+        fits && (!self.config().checksum || packet.is_intact())
+    }
+
+    fn run(
+        &mut self,
+        _: Stage,
+        step: &TrackStep,
+        packet: &mut P,
+        context: &mut Context,
+    ) -> Option<Verdict> {
+        let tracked = match *step {
+            TrackStep::Untracked => Tracked::UNTRACKED,
+            TrackStep::Connection(id, direction) => self.rerun(id, direction, packet, context),
+        };
+        context.track = Some(tracked.track());
+        None
+    }
+
+    fn recheck(&mut self, _: Option<&TrackStep>, _: &K) -> Recheck<TrackStep> {
+        Recheck::Keep
+    }
+
+    fn settle(&mut self, _: &P, context: &Context, verdict: Verdict, _: Option<&mut TrackStep>) {
+        let Some(Track {
+            direction: Some(_),
+            connection,
+            ..
+        }) = context.track
+        else {
+            return;
+        };
+        let id = ConnId::from_bits(connection);
+        if verdict.is_accept() {
+            let _ = self.confirm(id, context.now);
+        } else {
+            self.refuse(id);
+        }
+    }
+}
+
+/// Whether a GRE packet belongs to a call (RFC 2637), whose number is in no key.
+fn is_call<P: Packet>(packet: &P) -> bool {
+    packet.transport().get(1).is_some_and(|byte| byte & 7 == 1)
+}
+
+impl Tracked {
+    /// What other hooks read.
+    pub fn track(&self) -> Track {
+        Track {
+            class: self.class,
+            direction: self.direction,
+            status: self.status.0,
+            mark: self.mark,
+            connection: self.connection.map_or(0, ConnId::to_bits),
+        }
+    }
+}
+
+impl<K: Trackable> Conntrack<K> {
+    /// The kind of a connection that is in the table, has not expired, and is found by both its tuples.
+    fn kind_if_kept(&self, id: ConnId, context: &Context) -> Option<Kind> {
+        let hot = self.table.hot_of(id)?;
+        if hot.clock.has_passed(context.now) {
+            return None;
+        }
+        let kind = hot.clock.kind();
+        if kind == Kind::Tcp {
+            // The window step asks for more.
+            return Some(kind);
+        }
+        let status = self.table.cold(id.slot).status;
+        let kept = status.contains(Status::CONFIRMED)
+            && !status.intersects(Status::DYING.union(Status::NAT_CLASH));
+        kept.then_some(kind)
+    }
+
+    /// What judging would do to a packet that fits, without looking for its connection.
+    fn rerun<P: Packet<Key = K>>(
+        &mut self,
+        id: ConnId,
+        direction: Direction,
+        packet: &P,
+        context: &Context,
+    ) -> Tracked {
+        self.bury();
+        let Some(slot) = self.table.slot_of(id) else {
+            return Tracked::UNTRACKED;
+        };
+        if let Some(segment) = packet.segment() {
+            if self.table.hot(slot).clock.is_plain() {
+                self.advance(id, direction, &segment, packet.length(), context.now);
+                return Tracked {
+                    class: Class::Established,
+                    ..self.attached(slot, direction)
+                };
+            }
+        }
+        let facts = Facts::read(packet, false);
+        let key = facts.key;
+        self.known(
+            slot,
+            direction,
+            &facts,
+            &key,
+            context.now,
+            &Template::default(),
+        )
+    }
+}

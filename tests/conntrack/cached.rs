@@ -1,0 +1,143 @@
+//! The tracker behind the cache, with a stateful filter: every packet as without a cache, and the same table after it.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path as FilePath;
+
+use flate2::read::GzDecoder;
+use gufc::cache::{self, FlowCache};
+use gufc::hooks::conntrack::{Config, Conntrack, Mode};
+use gufc::hooks::filter::{Filter, Policy, parse_rules};
+use gufc::key::Tuple;
+use gufc::packet::Packet;
+use gufc::testing::prng::SplitMix64;
+use gufc::testing::uncached::Uncached;
+use gufc::time::{Duration, Instant};
+use gufc::verdict::Path;
+use gufc::wire::{Arrival, Frame};
+use proptest::prelude::*;
+
+use super::bounds::bytes;
+
+type Hooks = (Conntrack<Tuple>, Filter);
+
+const RULES: &str = "
+    ct state invalid drop
+    ct state established,related accept
+    ct direction reply drop
+    tcp dport 80 tcp flags syn / fin,syn,rst,ack ct state new accept
+    udp dport 53 ct state new accept
+    icmp type echo-request accept
+    meta l4proto gre accept
+    meta l4proto sctp accept
+    ct state untracked accept
+    tcp dport 0-1023 accept
+    meta length 0-64 accept
+";
+
+fn hooks(config: Config, rules: &str) -> Hooks {
+    let mut filter = Filter::new("filter", 100, 7, Policy::Drop);
+    let rules = parse_rules(rules, |_| None).expect("rules");
+    let _ = filter.replace(rules, Policy::Drop).expect("room");
+    (Conntrack::try_new(config).expect("room"), filter)
+}
+
+fn dump(hooks: &Hooks) -> String {
+    format!("{:?}", hooks.0.iter().collect::<Vec<_>>())
+}
+
+/// Both dataplanes.
+struct Pair {
+    cached: FlowCache<Tuple, Hooks>,
+    plain: Uncached<Hooks>,
+    hits: usize,
+    packets: usize,
+}
+
+impl Pair {
+    fn new(config: &Config, rules: &str) -> Self {
+        let cache = cache::Config::new([3, 4]);
+        Self {
+            cached: FlowCache::new(cache, hooks(config.clone(), rules)).expect("room"),
+            plain: Uncached {
+                hooks: hooks(config.clone(), rules),
+            },
+            hits: 0,
+            packets: 0,
+        }
+    }
+
+    fn process(&mut self, packet: &[u8], now: Instant) {
+        let (mut one, mut other) = (packet.to_vec(), packet.to_vec());
+        let arrival = Arrival::default();
+        let (Ok(mut one), Ok(mut other)) = (
+            Frame::<Tuple>::ip(&mut one, &arrival),
+            Frame::<Tuple>::ip(&mut other, &arrival),
+        ) else {
+            return;
+        };
+        let got = self.cached.process(&mut one, now);
+        let wanted = self.plain.process(&mut other, now);
+        self.packets += 1;
+        self.hits += usize::from(got.path == Path::Hit);
+        assert!(
+            got.agrees(&wanted),
+            "{}: {got:?} is not {wanted:?}",
+            one.key()
+        );
+        assert_eq!(
+            dump(self.cached.hooks()),
+            dump(&self.plain.hooks),
+            "{got:?}"
+        );
+    }
+}
+
+#[test]
+fn traces_behind_the_cache() {
+    let root = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let (mut hits, mut packets) = (0, 0);
+    for group in fs::read_dir(root).expect("a folder") {
+        for file in fs::read_dir(group.expect("an entry").path()).expect("a folder") {
+            let bytes = fs::read(file.expect("an entry").path()).expect("a file");
+            let mut text = String::new();
+            GzDecoder::new(&bytes[..])
+                .read_to_string(&mut text)
+                .expect("gzip");
+            let mut pair = Pair::new(&Config::new(64, [1, 2]), RULES);
+            for line in text.lines().skip(1) {
+                let record: serde_json::Value = serde_json::from_str(line).expect("JSON");
+                let now = Instant::from_millis(record["t_ms"].as_u64().expect("a time"));
+                let hex = record["hex"].as_str().expect("hex");
+                let packet: Vec<u8> = (0..hex.len() / 2)
+                    .map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).expect("hex"))
+                    .collect();
+                pair.process(&packet, now);
+            }
+            hits += pair.hits;
+            packets += pair.packets;
+        }
+    }
+    println!("{hits} of {packets} packets were hits");
+    assert!(hits > packets / 4, "{hits} of {packets}");
+}
+
+proptest! {
+    #![proptest_config(crate::transparency::cases(150))]
+
+    #[test]
+    fn any_bytes_behind_the_cache(seed: u64) {
+        let mut chance = SplitMix64(seed);
+        let mut config = Config::new(2 + chance.below(12) as u32, [1, 2]);
+        config.checksum = chance.below(4) == 0;
+        config.accounting = true;
+        config.mode = if chance.below(2) == 0 { Mode::Linux } else { Mode::Hardened };
+        let mut pair = Pair::new(&config, RULES);
+        let mut now = Instant::from_secs(1);
+        for _ in 0..150 {
+            let packet = bytes(&mut chance);
+            pair.process(&packet, now);
+            now = now + Duration::from_millis(chance.below(2000));
+        }
+    }
+}
