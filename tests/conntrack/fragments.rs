@@ -15,7 +15,7 @@ fn v4(source: u8, id: u16, offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
     ];
     bytes[2..4].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
     bytes[4..6].copy_from_slice(&id.to_be_bytes());
-    bytes[6..8].copy_from_slice(&(offset / 8 | u16::from(more) << 13).to_be_bytes());
+    bytes[6..8].copy_from_slice(&((offset / 8) | (u16::from(more) << 13)).to_be_bytes());
     let sum = !checksum::sum(&bytes);
     bytes[10..12].copy_from_slice(&sum.to_be_bytes());
     bytes.extend(payload);
