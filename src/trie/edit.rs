@@ -225,10 +225,9 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
             self.cells.free(base, class);
             return Slot::EMPTY;
         }
-        if place != last {
-            self.cells.copy(base + last as u32, 1, base + place as u32);
-            self.work.cells += 1;
-        }
+        // Onto itself if it is the last: cheaper than asking.
+        self.cells.copy(base + last as u32, 1, base + place as u32);
+        self.work.cells += 1;
         let moved = with_tag(tags, place, (tags >> (8 * last)) as u8);
         let tags = with_tag(moved, last, 0);
         if class_of(last) < class {
