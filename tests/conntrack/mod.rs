@@ -10,5 +10,6 @@ mod golden;
 mod hardened;
 mod protocols;
 mod related;
+mod scenarios;
 mod story;
 mod vectors;

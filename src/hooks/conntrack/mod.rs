@@ -295,7 +295,7 @@ impl<K: Trackable> Conntrack<K> {
         let timeouts = self.config.timeouts.get(policy).unwrap_or(&Timeouts::LINUX);
         let class = tcp::advance(&mut hot.tcp, direction, segment, &self.config.tcp, timeouts);
         hot.clock
-            .refresh(now + timeouts.of(class), class, self.config.slack);
+            .refresh(timeouts.end(now, class), class, self.config.slack);
         self.table.account(id.slot, direction, 1, u64::from(length));
     }
 

@@ -319,7 +319,7 @@ impl<K: Trackable> Conntrack<K> {
         let status = self.table.cold(slot).status;
         if !status.contains(Status::FIXED_TIMEOUT) {
             let policy = self.table.hot(slot).clock.policy();
-            let end = now + self.timeouts(policy).of(class);
+            let end = self.timeouts(policy).end(now, class);
             let slack = self.config.slack;
             let clock = &mut self.table.hot_mut(slot).clock;
             if status.contains(Status::CONFIRMED) {

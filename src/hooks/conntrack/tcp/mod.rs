@@ -382,6 +382,7 @@ fn commit(
 }
 
 /// How long the connection lives from now.
+#[inline]
 fn lifetime_of(
     state: &TcpState,
     event: Event,
@@ -407,6 +408,7 @@ fn lifetime_of(
     }
 }
 
+#[inline]
 pub(super) fn class_of(phase: TcpPhase) -> TimeoutClass {
     match phase {
         TcpPhase::None | TcpPhase::SynSent => TimeoutClass::TcpSynSent,

@@ -80,6 +80,7 @@ pub(in super::super) struct TcpState {
 const _: () = assert!(size_of::<TcpState>() == 52);
 
 impl TcpState {
+    #[inline]
     pub(in super::super) fn phase(&self) -> TcpPhase {
         TcpPhase::ALL
             .get(usize::from(self.phase & 0x0f))
@@ -100,6 +101,7 @@ impl TcpState {
         self.phase = self.phase & 0xf0 | number & 0x0f;
     }
 
+    #[inline]
     pub(super) fn last_direction(&self) -> Direction {
         if self.phase & 0x10 == 0 {
             Direction::Original
@@ -108,6 +110,7 @@ impl TcpState {
         }
     }
 
+    #[inline]
     pub(super) fn last_event(&self) -> Event {
         Event::ALL
             .get(usize::from(self.phase >> 5))
@@ -115,6 +118,7 @@ impl TcpState {
             .unwrap_or(Event::None)
     }
 
+    #[inline]
     pub(super) fn set_last(&mut self, direction: Direction, event: Event) {
         self.phase = self.phase & 0x0f | (direction as u8) << 4 | (event as u8) << 5;
     }
@@ -135,6 +139,7 @@ impl TcpState {
         self.last_flags = self.last_flags & 0x0f | scale << 4;
     }
 
+    #[inline]
     pub(in super::super) fn scale(&self, direction: Direction) -> u8 {
         self.scales >> (4 * direction as u8) & 0x0f
     }
@@ -144,27 +149,33 @@ impl TcpState {
         self.scales = self.scales & !(0x0f << shift) | (scale & 0x0f) << shift;
     }
 
+    #[inline]
     pub(in super::super) fn side(&self, direction: Direction) -> &Side {
         &self.sides[direction as usize]
     }
 
+    #[inline]
     pub(super) fn side_mut(&mut self, direction: Direction) -> &mut Side {
         &mut self.sides[direction as usize]
     }
 
+    #[inline]
     pub(in super::super) fn flags(&self, direction: Direction) -> u8 {
         self.flags[direction as usize]
     }
 
+    #[inline]
     pub(super) fn set_flag(&mut self, direction: Direction, flag: u8) {
         self.flags[direction as usize] |= flag;
     }
 
+    #[inline]
     pub(super) fn clear_flag(&mut self, direction: Direction, flag: u8) {
         self.flags[direction as usize] &= !flag;
     }
 
     /// The right edge of `direction`: the highest number that it may send.
+    #[inline]
     pub(super) fn limit(&self, direction: Direction) -> Seq {
         self.side(direction.reverse()).grant
     }

@@ -177,6 +177,7 @@ fn learn(state: &mut TcpState, sender: Direction, segment: &Segment, sack: Seq) 
 }
 
 /// What a segment within all bounds teaches.
+#[inline]
 pub(super) fn update(
     state: &mut TcpState,
     direction: Direction,
@@ -225,6 +226,7 @@ pub(super) fn update(
 }
 
 /// Counts repetitions of one segment.
+#[inline]
 pub(super) fn repeat(
     state: &mut TcpState,
     direction: Direction,
