@@ -7,14 +7,11 @@
 //! the machine's guesses are right and all the loads of a level are under way together.
 
 use super::bits::Bits;
-use super::index::{Index, ROOT};
-use super::slot::{Bucket, Cell, Cover, LANES, Line, Node, Slot, View, lanes, length};
+use super::index::{Id, Index, ROOT};
+use super::slot::{Bucket, Cell, Cover, LANES, Line, Node, Slot, lanes, length, matches};
 
 /// Lookups kept in flight together.
 pub(super) const STAGE: usize = 32;
-
-/// A burst whose levels are so few goes on one by one.
-const STRAGGLERS: usize = 3;
 
 /// A prefix found: its number, and how many of the address's bits it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +38,8 @@ impl Found {
 pub(super) struct Walk<B> {
     pub(super) rest: B,
     pub(super) depth: u32,
-    /// The cover's word; 0 for none.
-    pub(super) best: u32,
-    /// The depth of its slot.
-    pub(super) best_depth: u32,
+    /// The last cover's word, and above it the depth of its slot; 0 for none.
+    pub(super) best: u64,
 }
 
 impl<B: Bits> Walk<B> {
@@ -54,7 +49,6 @@ impl<B: Bits> Walk<B> {
             rest: bits,
             depth: 0,
             best: 0,
-            best_depth: 0,
         }
     }
 
@@ -62,12 +56,22 @@ impl<B: Bits> Walk<B> {
     #[inline(always)]
     pub(super) fn pass(&mut self, slot: Slot) {
         let word = slot.cover_word();
-        self.best = if word != 0 { word } else { self.best };
-        self.best_depth = if word != 0 {
-            self.depth
-        } else {
-            self.best_depth
-        };
+        let here = u64::from(self.depth) << 32 | u64::from(word);
+        self.best = if word != 0 { here } else { self.best };
+    }
+
+    /// Goes `count` bits on.
+    #[inline(always)]
+    fn advance(&mut self, count: u32) {
+        self.rest = self.rest.skip(count);
+        self.depth += count;
+    }
+
+    /// The record of the last cover, 0 for none, and its length.
+    #[inline(always)]
+    fn cover(&self) -> (Id, u32) {
+        let (id, back) = Cover::parts(self.best as u32);
+        (id, ((self.best >> 32) as u32).wrapping_sub(back))
     }
 }
 
@@ -85,46 +89,44 @@ impl<B: Bits> Index<B> {
     pub(super) fn longest_from(&self, mut slot: Slot, mut walk: Walk<B>, bits: B) -> Found {
         loop {
             walk.pass(slot);
-            match slot.view() {
-                View::Node(node) => match self.step(node, &mut walk, bits) {
-                    Some(next) => slot = next,
-                    None => return self.covered(walk),
-                },
-                View::Bucket(bucket) => return self.in_bucket(bucket, walk, bits),
-                View::Empty => return self.covered(walk),
+            if !slot.is_node() {
+                break;
             }
+            let mut index = slot.index(walk.rest.top());
+            if slot.is_long() {
+                index = self.long_index(slot.as_node(), bits, walk.depth);
+            }
+            if index >> slot.index_bits() != 0 {
+                return self.covered(walk);
+            }
+            walk.advance(slot.advance());
+            slot = self.slot(slot.base() + index as u32);
         }
+        let bucket = slot.as_bucket();
+        if bucket.count == 0 {
+            return self.covered(walk);
+        }
+        self.in_bucket(bucket, walk, bits)
     }
 
-    /// The child of a node that a walk goes to; `None` where the skipped bits differ.
-    #[inline(always)]
-    fn step(&self, node: Node, walk: &mut Walk<B>, bits: B) -> Option<Slot> {
-        if node.long {
-            if self.agreeing(node, bits, walk.depth) < node.skip {
-                return None;
-            }
-        } else {
-            let differ = (walk.rest.top() >> 32) ^ u64::from(node.skipped);
-            if differ >> (32 - node.skip) != 0 {
-                return None;
-            }
+    /// [`Slot::index`] for nodes that skip more bits than their slots hold.
+    #[cold]
+    fn long_index(&self, node: Node, bits: B, depth: u32) -> u64 {
+        if self.agreeing(node, bits, depth) < node.skip {
+            return u64::MAX;
         }
-        walk.rest = walk.rest.skip(node.skip);
-        let index = walk.rest.top() >> (64 - node.bits);
-        walk.rest = walk.rest.skip(node.bits);
-        walk.depth += node.skip + node.bits;
-        Some(self.slot(node.base + index as u32))
+        bits.skip(depth + node.skip).top() >> (64 - node.bits)
     }
 
     /// The last cover that a walk has seen.
     #[inline(always)]
     fn covered(&self, walk: Walk<B>) -> Found {
-        match Cover::of(walk.best) {
-            Some(cover) => Found {
-                number: self.record(cover.id).number,
-                len: walk.best_depth - cover.back,
+        match walk.cover() {
+            (0, _) => Found::NONE,
+            (id, len) => Found {
+                number: self.record(id).number,
+                len,
             },
-            None => Found::NONE,
         }
     }
 
@@ -138,7 +140,7 @@ impl<B: Bits> Index<B> {
         let Some(line) = self.line(bucket) else {
             return Found::NONE;
         };
-        let hits = line.matches(walk.rest.top()) & lanes(bucket);
+        let hits = matches(&line.windows, walk.rest.top()) & lanes(bucket);
         if hits == 0 {
             return self.covered(walk);
         }
@@ -179,95 +181,63 @@ impl<B: Bits> Index<B> {
 
     /// [`longest`](Self::longest) of the first `count` strings, a level at a time.
     #[inline(always)]
-    pub(super) fn longest_stage(
-        &self,
-        strings: &[B; STAGE],
-        count: usize,
-        results: &mut [Found; STAGE],
-    ) {
-        let root = self.slot(ROOT);
-        let mut walks = [Walk::new(B::default()); STAGE];
-        let mut slots = [root; STAGE];
-        for (walk, bits) in walks.iter_mut().zip(strings) {
-            *walk = Walk::new(*bits);
-        }
-        loop {
-            let mut going = 0;
-            for (lane, (walk, slot)) in walks.iter_mut().zip(&mut slots).enumerate().take(count) {
-                walk.pass(*slot);
-                let node = slot.as_node();
-                let differ = (walk.rest.top() >> 32) ^ u64::from(node.skipped);
-                let mut goes = slot.is_node() & (differ >> (32 - node.skip.min(32)) == 0);
+    pub(super) fn longest_stage(&self, strings: &[B; STAGE], count: usize, results: &mut [Found; STAGE]) {
+        let mut walks = strings.map(Walk::new);
+        // Where each is to go on; where it has ended.
+        let mut next = [ROOT; STAGE];
+        let mut ends = [Slot::EMPTY; STAGE];
+        let mut going: [u8; STAGE] = core::array::from_fn(|lane| lane as u8);
+        let mut left = count.min(STAGE);
+        while left > 0 {
+            // Nothing but loads, so that they are all under way at once.
+            for lane in going.iter().take(left) {
+                let lane = usize::from(*lane) % STAGE;
+                ends[lane] = self.slot(next[lane]);
+            }
+            let mut still = 0;
+            for place in 0..left {
+                let lane = usize::from(going[place]) % STAGE;
+                let walk = &mut walks[lane];
+                let slot = ends[lane];
+                walk.pass(slot);
+                let mut index = slot.index(walk.rest.top());
                 if slot.is_long() {
-                    let agreeing = strings
-                        .get(lane)
-                        .map(|bits| self.agreeing(node, *bits, walk.depth));
-                    goes = agreeing == Some(node.skip);
+                    index = self.long_index(slot.as_node(), strings[lane], walk.depth);
                 }
-                // Whoever does not go takes no bits and stays.
-                let (skip, bits) = if goes { (node.skip, node.bits) } else { (0, 0) };
-                walk.rest = walk.rest.skip(skip);
-                let index = (walk.rest.top() >> 1 >> (63 - bits)) as u32;
-                walk.rest = walk.rest.skip(bits);
-                walk.depth += skip + bits;
-                let next = self.slot(if goes { node.base + index } else { ROOT });
-                *slot = if goes { next } else { *slot };
-                going += usize::from(goes);
+                let goes = slot.is_node() & (index >> slot.index_bits() == 0);
+                // Whoever ends here goes nowhere.
+                walk.advance(if goes { slot.advance() } else { 0 });
+                next[lane] = slot.base().wrapping_add(index as u32);
+                going[still % STAGE] = lane as u8;
+                still += usize::from(goes);
             }
-            if going <= STRAGGLERS {
-                break;
-            }
+            left = still;
         }
-        for (lane, (walk, slot)) in walks.iter_mut().zip(&mut slots).enumerate().take(count) {
-            let Some(bits) = strings.get(lane) else {
-                break;
-            };
-            walk.pass(*slot);
-            while let View::Node(node) = slot.view() {
-                let Some(next) = self.step(node, walk, *bits) else {
-                    // Nothing below: as good as empty.
-                    *slot = Slot::EMPTY;
-                    break;
-                };
-                *slot = next;
-                walk.pass(next);
-            }
-        }
+        // A slot without a bucket has no lanes, whatever line this is.
+        let buckets = ends.map(Slot::as_bucket);
+        let lines = buckets.map(|bucket| self.line(bucket).map_or([0; LANES], |line| line.windows));
         for (lane, result) in results.iter_mut().enumerate().take(count) {
-            let (walk, slot) = (walks[lane], slots[lane]);
-            let covered = self.covered_or_none(walk);
-            // A slot without a bucket has no lanes, whatever line this is.
-            let bucket = slot.as_bucket();
-            let line = self.line(bucket);
-            let hits = line.map_or(0, |line| line.matches(walk.rest.top())) & lanes(bucket);
+            let walk = walks[lane];
+            let (bucket, windows) = (buckets[lane], &lines[lane]);
+            let hits = matches(windows, walk.rest.top()) & lanes(bucket);
             let hit = (31 - (hits | 1).leading_zeros()) as usize % LANES;
-            let (window, number) =
-                line.map_or((0, 0), |line| (line.windows[hit], line.numbers[hit]));
-            let found = Found {
-                number,
-                len: walk.depth + length(window),
-            };
-            *result = if hits != 0 { found } else { covered };
-            if hits != 0 && window & 1 == 1 {
-                if let Some(bits) = strings.get(lane) {
-                    *result = self.in_long_bucket(bucket, walk, *bits);
+            let window = windows[hit];
+            let number = self.line(bucket).map_or(0, |line| line.numbers[hit]);
+            let (id, len) = walk.cover();
+            let id = if hits != 0 { 0 } else { id };
+            let cover = self.record(id).number;
+            let len = if id != 0 { len } else { Found::NONE.len };
+            *result = if hits != 0 {
+                Found {
+                    number,
+                    len: walk.depth + length(window),
                 }
+            } else {
+                Found { number: cover, len }
+            };
+            if hits != 0 && window & 1 == 1 {
+                *result = self.in_long_bucket(bucket, walk, strings[lane]);
             }
-        }
-    }
-
-    /// [`covered`](Self::covered) without a branch: the record of nobody has a number too.
-    #[inline(always)]
-    fn covered_or_none(&self, walk: Walk<B>) -> Found {
-        let (id, back) = Cover::parts(walk.best);
-        let number = self
-            .records
-            .get(id as usize)
-            .map_or(0, |record| record.number);
-        let len = walk.best_depth.wrapping_sub(back);
-        Found {
-            number,
-            len: if walk.best != 0 { len } else { u32::MAX },
         }
     }
 }

@@ -4,10 +4,11 @@
 //! packed: a level is one slot, a bucket one cache line.
 //!
 //! ```text
-//!  slot      63 62   56  55  48 47   40 39   36 35   32 31                    0
-//!  empty    |  0  |                                                           |
-//!  bucket   |  1  |                    | count | order |      first cell      |
-//!  node     |  2  | L |  skip  |  bits |               |      first child     |   2^bits children, side by side
+//!  slot      63 62 61  56 55     48 47   40 39   36 35   32 31                0
+//!  empty    | 0  0  0 |                                                       |
+//!  bucket   | 0  1  0 |                    | count | order |    first cell    |
+//!  node     | 1  0  0 | L | advance |  bits |              |    first child   |   2^bits children, side by side;
+//!                                                                                 advance = skipped bits + bits
 //!
 //!            31    26 25               0     31                             0
 //!  cover    |  back  | record         |     | the skipped bits, topmost first |   or, where L is set, the record
@@ -42,14 +43,13 @@ pub(super) struct Slot {
     skipped: u32,
 }
 
-const KIND: u32 = 62;
-const BUCKET: u64 = 1;
-const NODE: u64 = 2;
-const FREE: u64 = 3;
+const NODE: u64 = 1 << 63;
+const BUCKET: u64 = 1 << 62;
+const FREE: u64 = 1 << 61;
 const ORDER: u32 = 32;
 const COUNT: u32 = 36;
 const BITS: u32 = 40;
-const SKIP: u32 = 48;
+const ADVANCE: u32 = 48;
 const LONG: u64 = 1 << 56;
 
 /// What a slot holds, decoded.
@@ -101,14 +101,12 @@ impl Slot {
 
     #[inline]
     pub(super) fn view(self) -> View {
-        match self.word >> KIND {
-            BUCKET => View::Bucket(Bucket {
-                base: self.word as u32,
-                order: (self.word >> ORDER) as u32 & 7,
-                count: (self.word >> COUNT) as u32 & 15,
-            }),
-            NODE => View::Node(self.as_node()),
-            _ => View::Empty,
+        if self.is_node() {
+            View::Node(self.as_node())
+        } else if self.word & BUCKET != 0 {
+            View::Bucket(self.as_bucket())
+        } else {
+            View::Empty
         }
     }
 
@@ -117,25 +115,47 @@ impl Slot {
     pub(super) fn as_node(self) -> Node {
         Node {
             base: self.word as u32,
-            bits: (self.word >> BITS) as u32 & 15,
-            skip: (self.word >> SKIP) as u32 & 0xff,
+            bits: self.index_bits(),
+            skip: self.advance().saturating_sub(self.index_bits()),
             long: self.is_long(),
             skipped: self.skipped,
         }
     }
 
+    /// A node's first child, or a bucket's first cell.
+    #[inline(always)]
+    pub(super) fn base(self) -> u32 {
+        self.word as u32
+    }
+
+    /// A node's index bits; 0 where there is none.
+    #[inline(always)]
+    pub(super) fn index_bits(self) -> u32 {
+        (self.word >> BITS) as u32 & 15
+    }
+
+    /// How much deeper a node's children are; 0 where there is none.
+    #[inline(always)]
+    pub(super) fn advance(self) -> u32 {
+        (self.word >> ADVANCE) as u32 & 0xff
+    }
+
+    /// The number of the child that an address goes to whose bits from the slot on begin with `top`. Where the address has not
+    /// the skipped bits the number has more bits than [`index_bits`](Self::index_bits): one shift answers both, as in Linux.
+    /// Not for long nodes.
+    #[inline(always)]
+    pub(super) fn index(self, top: u64) -> u64 {
+        let differing = top ^ u64::from(self.skipped) << 32;
+        differing >> (64_u32.wrapping_sub(self.advance()) & 63)
+    }
+
     /// The bucket in it; one without cells where there is none.
     #[inline(always)]
     pub(super) fn as_bucket(self) -> Bucket {
-        let here = self.word >> KIND == BUCKET;
         Bucket {
-            base: if here { self.word as u32 } else { 0 },
+            base: self.word as u32,
             order: (self.word >> ORDER) as u32 & 7,
-            count: if here {
-                (self.word >> COUNT) as u32 & 15
-            } else {
-                0
-            },
+            count: (self.word >> COUNT) as u32 & 15,
         }
     }
 
@@ -150,17 +170,17 @@ impl Slot {
         let (word, skipped) = match view {
             View::Empty => (0, 0),
             View::Bucket(b) => (
-                BUCKET << KIND
+                BUCKET
                     | u64::from(b.base)
                     | u64::from(b.order) << ORDER
                     | u64::from(b.count) << COUNT,
                 0,
             ),
             View::Node(n) => (
-                NODE << KIND
+                NODE
                     | u64::from(n.base)
                     | u64::from(n.bits) << BITS
-                    | u64::from(n.skip) << SKIP
+                    | u64::from(n.skip + n.bits) << ADVANCE
                     | if n.long { LONG } else { 0 },
                 n.skipped,
             ),
@@ -174,12 +194,12 @@ impl Slot {
 
     #[inline]
     pub(super) fn is_node(self) -> bool {
-        self.word >> KIND == NODE
+        self.word & NODE != 0
     }
 
     #[inline]
     pub(super) fn is_empty(self) -> bool {
-        self.word >> KIND == 0
+        self.word & (NODE | BUCKET) == 0
     }
 
     /// The cover's word; 0 where there is none.
@@ -296,19 +316,17 @@ pub(super) struct Line {
     pub(super) numbers: [u32; LANES],
 }
 
-impl Line {
-    /// A bit for each cell that an address matches whose bits from the slot on begin with `top`; for long cells, perhaps.
-    #[inline(always)]
-    pub(super) fn matches(&self, top: u64) -> u32 {
-        let top = (top >> 32) as u32;
-        let mut hits = [0; LANES];
-        for (lane, hit) in hits.iter_mut().enumerate() {
-            let window = self.windows[lane];
-            let matches = top ^ window <= window ^ window.wrapping_sub(1);
-            *hit = if matches { 1 << lane } else { 0 };
-        }
-        hits.iter().fold(0, |all, hit| all | hit)
+/// A bit for each window that an address matches whose bits from the slot on begin with `top`; for long cells, perhaps.
+#[inline(always)]
+pub(super) fn matches(windows: &[u32; LANES], top: u64) -> u32 {
+    let top = (top >> 32) as u32;
+    let mut hits = [0; LANES];
+    for (lane, hit) in hits.iter_mut().enumerate() {
+        let window = windows[lane];
+        let matches = top ^ window <= window ^ window.wrapping_sub(1);
+        *hit = if matches { 1 << lane } else { 0 };
     }
+    hits.iter().fold(0, |all, hit| all | hit)
 }
 
 /// The lanes of a bucket's cells.
@@ -328,7 +346,7 @@ pub(super) trait Item: Copy + Default {
 impl Item for Slot {
     fn chain(order: u32, previous: u32, next: u32) -> [Self; 2] {
         let first = Self {
-            word: FREE << KIND | u64::from(order),
+            word: FREE | u64::from(order),
             cover: previous,
             skipped: next,
         };
@@ -336,7 +354,7 @@ impl Item for Slot {
     }
 
     fn chained([first, _]: [Self; 2]) -> Option<(u32, u32, u32)> {
-        (first.word >> KIND == FREE).then_some((first.word as u32, first.cover, first.skipped))
+        (first.word & FREE != 0).then_some((first.word as u32, first.cover, first.skipped))
     }
 }
 
@@ -399,9 +417,9 @@ mod tests {
         for len in 1..=40 {
             let cell = Cell::new(top, len, 5);
             assert_eq!((cell.number, cell.is_long()), (5, Cell::too_long(len)));
-            let mut line = Line::default();
-            line.windows[3] = cell.window;
-            let matches = |top| line.matches(top) >> 3 & 1 == 1;
+            let mut windows = [0; LANES];
+            windows[3] = cell.window;
+            let matches = |top| matches(&windows, top) >> 3 & 1 == 1;
             assert!(matches(top));
             for bit in 0..64 {
                 let known = len.min(WINDOW);
