@@ -8,7 +8,7 @@
 
 use super::bits::Bits;
 use super::index::{Id, Index, ROOT};
-use super::slot::{Bucket, Cell, Cover, LANES, Line, Node, Slot, lanes, length, matches};
+use super::slot::{Bucket, Cover, LANES, Line, Node, Slot, lanes, length, matches};
 
 /// Lookups kept in flight together.
 pub(super) const STAGE: usize = 32;
@@ -102,11 +102,52 @@ impl<B: Bits> Index<B> {
             walk.advance(slot.advance());
             slot = self.slot(slot.base() + index as u32);
         }
+        // Alone, a lookup gains from branches: the machine guesses on, and is under way with the next lookup's loads.
         let bucket = slot.as_bucket();
         if bucket.count == 0 {
             return self.covered(walk);
         }
-        self.in_bucket(bucket, walk, bits)
+        let Some(line) = self.line(bucket) else {
+            return Found::NONE;
+        };
+        let hits = matches(&line.windows, walk.rest.top()) & lanes(bucket);
+        if hits == 0 {
+            return self.covered(walk);
+        }
+        let lane = (31 - hits.leading_zeros()) as usize % LANES;
+        let window = line.windows[lane];
+        if window & 1 == 1 {
+            return self.in_long_bucket(bucket, walk, bits);
+        }
+        Found {
+            number: line.numbers[lane],
+            len: walk.depth + length(window),
+        }
+    }
+
+    /// The answer of a walk that has ended before a bucket with these windows, or before none: without a branch on them.
+    #[inline(always)]
+    fn finish(&self, bucket: Bucket, windows: &[u32; LANES], walk: Walk<B>, bits: B) -> Found {
+        let hits = matches(windows, walk.rest.top()) & lanes(bucket);
+        let lane = (31 - (hits | 1).leading_zeros()) as usize % LANES;
+        let window = windows[lane];
+        let number = self.line(bucket).map_or(0, |line| line.numbers[lane]);
+        let (id, len) = walk.cover();
+        // Nobody's record has a number too.
+        let id = if hits != 0 { 0 } else { id };
+        let covered = Found {
+            number: self.record(id).number,
+            len: if id != 0 { len } else { Found::NONE.len },
+        };
+        let found = Found {
+            number,
+            len: walk.depth + length(window),
+        };
+        let best = if hits != 0 { found } else { covered };
+        if hits != 0 && window & 1 == 1 {
+            return self.in_long_bucket(bucket, walk, bits);
+        }
+        best
     }
 
     /// [`Slot::index`] for nodes that skip more bits than their slots hold.
@@ -135,26 +176,6 @@ impl<B: Bits> Index<B> {
         self.cells.store.get(bucket.base as usize / LANES)
     }
 
-    #[inline(always)]
-    fn in_bucket(&self, bucket: Bucket, walk: Walk<B>, bits: B) -> Found {
-        let Some(line) = self.line(bucket) else {
-            return Found::NONE;
-        };
-        let hits = matches(&line.windows, walk.rest.top()) & lanes(bucket);
-        if hits == 0 {
-            return self.covered(walk);
-        }
-        let lane = (31 - hits.leading_zeros()) as usize % LANES;
-        let (window, number) = (line.windows[lane], line.numbers[lane]);
-        if (Cell { window, number }).is_long() {
-            return self.in_long_bucket(bucket, walk, bits);
-        }
-        Found {
-            number,
-            len: walk.depth + length(window),
-        }
-    }
-
     /// Where cells match that do not hold all of their prefixes.
     #[cold]
     fn in_long_bucket(&self, bucket: Bucket, walk: Walk<B>, bits: B) -> Found {
@@ -181,7 +202,12 @@ impl<B: Bits> Index<B> {
 
     /// [`longest`](Self::longest) of the first `count` strings, a level at a time.
     #[inline(always)]
-    pub(super) fn longest_stage(&self, strings: &[B; STAGE], count: usize, results: &mut [Found; STAGE]) {
+    pub(super) fn longest_stage(
+        &self,
+        strings: &[B; STAGE],
+        count: usize,
+        results: &mut [Found; STAGE],
+    ) {
         let mut walks = strings.map(Walk::new);
         // Where each is to go on; where it has ended.
         let mut next = [ROOT; STAGE];
@@ -217,27 +243,7 @@ impl<B: Bits> Index<B> {
         let buckets = ends.map(Slot::as_bucket);
         let lines = buckets.map(|bucket| self.line(bucket).map_or([0; LANES], |line| line.windows));
         for (lane, result) in results.iter_mut().enumerate().take(count) {
-            let walk = walks[lane];
-            let (bucket, windows) = (buckets[lane], &lines[lane]);
-            let hits = matches(windows, walk.rest.top()) & lanes(bucket);
-            let hit = (31 - (hits | 1).leading_zeros()) as usize % LANES;
-            let window = windows[hit];
-            let number = self.line(bucket).map_or(0, |line| line.numbers[hit]);
-            let (id, len) = walk.cover();
-            let id = if hits != 0 { 0 } else { id };
-            let cover = self.record(id).number;
-            let len = if id != 0 { len } else { Found::NONE.len };
-            *result = if hits != 0 {
-                Found {
-                    number,
-                    len: walk.depth + length(window),
-                }
-            } else {
-                Found { number: cover, len }
-            };
-            if hits != 0 && window & 1 == 1 {
-                *result = self.in_long_bucket(bucket, walk, strings[lane]);
-            }
+            *result = self.finish(buckets[lane], &lines[lane], walks[lane], strings[lane]);
         }
     }
 }

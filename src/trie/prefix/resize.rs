@@ -14,13 +14,19 @@
 //! A block's two halves are blocks, so a full child is opened where it lies: only its tally is counted anew. Halving is done
 //! in place too.
 //!
-//! # Cost
+//! # Thresholds, and what they cost
 //!
-//! A node of `s` slots inflates when at least half of its `2s` new slots would be in use, and halves when under a quarter of
-//! its slots are. Between an inflation (to at least half) and a halving of the same node, at least a quarter of its slots must
-//! have lost their last prefix, and between a halving (to at most half) and an inflation a quarter of them must have
-//! overflowed: so each costs O(1) slots for each edit of that node, and an edit passes O(levels) nodes. At worst one edit moves
-//! what [`MOVES_MAX`](super::MOVES_MAX) says.
+//! A node of `s` slots inflates when some child is full and at least 30 % of its `2s` new slots would be in use, and halves when
+//! under 15 % of its slots are (15 % and 7 % for the root). Between an inflation and a halving of the same node at least a
+//! seventh of its slots must have lost their last prefix; between a halving and an inflation a seventh must have come into use or
+//! overflowed. Each of those takes an edit of that very node, so resizing costs O(1) slots an edit and level, and an edit passes
+//! O(levels) nodes. Measured on a full IPv4 table: 8 slots and cells an insertion, all levels together.
+//!
+//! Linux's 50 % and 25 % make 2.65 levels of 374 thousand slots from a full IPv4 table in random order, where these make 2.35
+//! of 553 thousand; lookups of its addresses take some 10 % less.
+//!
+//! At worst one edit looks at [`LOOKS_MAX`] slots for resizing: an inflation that would cost more than what is left of that is not
+//! done. It is the shape that suffers then, and not much, since what a node lacks in bits its children have.
 
 use super::bits::Bits;
 use super::index::{BITS_MAX, BUCKET, BUCKET_ORDER, Entry, Id, Index, Path, Tally};
@@ -38,13 +44,13 @@ pub(super) const LOOKS_MAX: u32 = if cfg!(any(test, fuzzing)) {
 };
 
 /// Inflate when this share, in percent, of the larger node's slots would be in use.
-const INFLATE: u32 = 50;
+const INFLATE: u32 = 30;
 /// The same for the root.
-const INFLATE_ROOT: u32 = 30;
+const INFLATE_ROOT: u32 = 15;
 /// Halve when less than this share of the slots is in use.
-const HALVE: u32 = 25;
+const HALVE: u32 = 15;
 /// The same for the root.
-const HALVE_ROOT: u32 = 15;
+const HALVE_ROOT: u32 = 7;
 
 impl<B: Bits> Index<B> {
     /// Lets each node on a path that `bits` took find its size, the lowest first.

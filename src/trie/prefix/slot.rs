@@ -177,8 +177,7 @@ impl Slot {
                 0,
             ),
             View::Node(n) => (
-                NODE
-                    | u64::from(n.base)
+                NODE | u64::from(n.base)
                     | u64::from(n.bits) << BITS
                     | u64::from(n.skip + n.bits) << ADVANCE
                     | if n.long { LONG } else { 0 },
