@@ -7,6 +7,8 @@ mod filter;
 mod floors;
 mod invalidation;
 mod key;
+mod prefix;
 mod regressions;
+mod routes;
 mod transparency;
 mod wire;

@@ -58,7 +58,7 @@ impl Setup {
 
 /// The LAN and the rest of the world, as the recipe of the embedded capture has them; other captures meet the default route.
 fn routes() -> Result<Routes, RouteError> {
-    let mut routes = Routes::new(8);
+    let mut routes = Routes::try_new(8).map_err(|_| RouteError::Full)?;
     let (inside, outside) = (
         routes.add_next_hop(Interface(1))?,
         routes.add_next_hop(Interface(2))?,

@@ -40,7 +40,7 @@ pub fn hooks(listed: bool) -> Hooks {
 
 /// Everything goes to interface 1 at first.
 fn routes() -> Routes {
-    let mut routes = Routes::new(6);
+    let mut routes = Routes::try_new(6).expect("memory for a test");
     for interface in [1, 2] {
         let _ = routes.add_next_hop(Interface(interface));
     }
