@@ -38,3 +38,13 @@ fn frames() {
     let files = replay("frame", gufc::testing::frame::frame);
     assert!(files > 50, "{files} files");
 }
+
+#[test]
+fn prefix_operations() {
+    let files = replay("prefix_ops", |bytes| {
+        if let Err(difference) = gufc::testing::prefix_ops(bytes) {
+            panic!("{difference}");
+        }
+    });
+    assert!(files > 50, "{files} files");
+}

@@ -106,7 +106,7 @@ fn a_longer_route_takes_its_flows_and_gives_them_back() {
 fn an_edited_cell_touches_no_flow() {
     let mut cache = cache(Options::default());
     let packet = to("10.0.0.1");
-    send(&mut cache, packet);
+    assert_eq!(interface(&send(&mut cache, packet)), Some(1));
     let moved = NextHop {
         interface: Interface(9),
         gateway: Some("192.0.2.254".parse().expect("an address")),

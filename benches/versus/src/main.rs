@@ -7,6 +7,7 @@ mod exact;
 mod flows;
 mod growth;
 mod memory;
+mod prefix;
 mod report;
 
 use clap::Parser;
@@ -36,5 +37,6 @@ fn main() -> std::io::Result<()> {
     exact::run(&mut report);
     growth::run(&mut report);
     memory::run(&mut report);
+    prefix::run(&mut report);
     report.finish(options.json.as_deref())
 }

@@ -16,7 +16,7 @@ use crate::report::{OURS, Report};
 /// The system's allocator, and a count of the bytes that are out.
 pub struct Counting;
 
-static LIVE: AtomicUsize = AtomicUsize::new(0);
+pub static LIVE: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: all is passed on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {

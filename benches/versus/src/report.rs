@@ -189,7 +189,7 @@ impl Row {
 }
 
 /// Processor time of this thread: what other jobs on the machine take is not counted, what they do to the caches is.
-fn thread_time() -> Duration {
+pub fn thread_time() -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,

@@ -12,7 +12,7 @@ pub(super) const BUCKET: usize = if cfg!(any(test, fuzzing)) { 4 } else { 8 };
 /// Order of the largest bucket's block.
 pub(super) const BUCKET_ORDER: u32 = BUCKET.trailing_zeros();
 /// Index bits of the largest node. It bounds what one edit moves.
-pub(super) const BITS_MAX: u32 = if cfg!(any(test, fuzzing)) { 4 } else { 12 };
+pub(super) const BITS_MAX: u32 = if cfg!(any(test, fuzzing)) { 4 } else { 10 };
 /// Most nodes on a path: each takes at least one bit.
 pub(super) const LEVELS_MAX: usize = 128;
 

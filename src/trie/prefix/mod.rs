@@ -28,6 +28,14 @@
 //! The shorter ones of several that hold the same slot hang behind the longest in a chain, so that taking a prefix out finds
 //! what it hid.
 //!
+//! # Roads not taken
+//!
+//! *One prefix a leaf*, as in Linux, reads a leaf for each lookup that goes below a node; a bucket is a leaf for eight. *Values in a slab
+//! of their own* cost a lookup one more cache line, the dearest of all as nothing else shares it, so the number lies in the cell
+//! ([`PrefixIndex`]), and a slab is there for who wants values ([`PrefixTrie`]). *A lookup without branches* is what makes bursts fast, and
+//! makes a single lookup slower by half: there the machine's guesses are what lets it begin with the next one. *The cover of
+//! all levels in each slot* (leaf pushing) would save remembering it, and make an edit of a short prefix touch the whole trie.
+//!
 //! # Sources
 //!
 //! Nilsson and Karlsson 1999 (level and path compression, prefix chains); Nilsson and Tikkanen 2002 (inflating and halving);
