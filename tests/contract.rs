@@ -344,3 +344,21 @@ fn an_edit_that_fails_leaves_nothing_behind() {
     assert_eq!(cache.generation(), first);
     assert_eq!(cache.hooks().0.len(), 1);
 }
+
+/// A change under a name that no hook has makes every hook look again: a mistake costs time, not freshness.
+#[test]
+fn a_change_of_nobody_is_a_change_of_all() {
+    let filter = Filter::new("filter", 1, 1, Policy::Accept);
+    let mut cache: FlowCache<Tuple, _> =
+        FlowCache::new(Config::new([1, 2]), (filter,)).expect("a cache");
+    let mut packet = flow("udp 10.0.0.1:5000 > 192.0.2.53:53");
+    let _ = cache.process(&mut packet, Instant::from_secs(1));
+    let misnamed = |(filter,): &mut (Filter,)| {
+        let (id, _) = filter.insert(Place::Last, "drop".parse().expect("a rule"))?;
+        let change = Change::nothing().touches("fitler", View::Routed, Pattern::ANY);
+        Ok::<_, gufc::hooks::filter::EditError>((id, change))
+    };
+    cache.edit(misnamed).expect("room");
+    let outcome = cache.process(&mut packet, Instant::from_secs(1));
+    assert_eq!(outcome.verdict, Verdict::Drop);
+}

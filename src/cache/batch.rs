@@ -42,13 +42,11 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                     && packet.cookie().is_none()
                     && never_cached(packet).is_none();
                 let found = if plain && self.turnover == turnover {
-                    self.unless_idle(ahead.map(Entry::from_id), now)
+                    ahead.map_or(Found::Nothing, |id| Found::Entry(Entry::from_id(id)))
                 } else {
-                    self.lookup(packet, now)
+                    self.lookup(packet)
                 };
-                debug_assert!(
-                    found != Found::Nothing || !plain || self.lookup(packet, now) == found
-                );
+                debug_assert!(found != Found::Nothing || !plain || self.lookup(packet) == found);
                 let outcome = self.process_found(found, packet, now);
                 done(packet, outcome);
             }

@@ -6,14 +6,13 @@ use crate::hook::Direction;
 use crate::key::FlowKey;
 use crate::packet::{Origin, Packet};
 use crate::pipeline::Pipeline;
-use crate::time::Instant;
 use crate::trie::{Indexed, KeyIndex};
 use crate::verdict::Uncached;
 
 /// What a lookup found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// An entry that has not idled out.
+    /// An entry, which may have idled out.
     Entry(Entry),
     /// No entry.
     Nothing,
@@ -34,7 +33,7 @@ pub(super) fn never_cached<P: Packet>(packet: &P) -> Option<Uncached> {
 }
 
 impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
-    pub(super) fn lookup<P: Packet<Key = K>>(&mut self, packet: &P, now: Instant) -> Found {
+    pub(super) fn lookup<P: Packet<Key = K>>(&mut self, packet: &P) -> Found {
         if let Some(why) = never_cached(packet) {
             return Found::Never(why);
         }
@@ -56,7 +55,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 }
             },
         };
-        self.unless_idle(entry, now)
+        entry.map_or(Found::Nothing, Found::Entry)
     }
 
     /// The entry of a key.
@@ -72,17 +71,5 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 && session.key(entry.direction) == key
                 && (entry.direction == Direction::Original || session.answers)
         })
-    }
-
-    /// The entry, unless its session has idled out, which ends here.
-    pub(super) fn unless_idle(&mut self, entry: Option<Entry>, now: Instant) -> Found {
-        match entry {
-            Some(entry) if self.is_idle(entry.slot, now) => {
-                self.end(entry.slot, super::End::Idle);
-                Found::Nothing
-            }
-            Some(entry) => Found::Entry(entry),
-            None => Found::Nothing,
-        }
     }
 }

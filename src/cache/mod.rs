@@ -35,13 +35,13 @@ use crate::epoch::{Change, Generation, RegionLog};
 use crate::hook::{Context, HookSet};
 use crate::interest::Scratch;
 use crate::key::FlowKey;
-use crate::packet::Packet;
+use crate::packet::{Origin, Packet};
 use crate::pipeline::{Pipeline, Walk};
 use crate::time::Instant;
 use crate::trie::{Indexed, KeyIndex};
-use crate::verdict::{Outcome, Path};
+use crate::verdict::{Outcome, Path, Verdict};
 use lookup::Found;
-use session::{Sessions, Slot};
+use session::{Entry, Sessions, Slot};
 
 /// A flow cache over a pipeline of hooks.
 ///
@@ -116,7 +116,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     where
         H: Walk<P>,
     {
-        let found = self.lookup(packet, now);
+        let found = self.lookup(packet);
         self.process_found(found, packet, now)
     }
 
@@ -135,14 +135,10 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let (verdict, path) = match found {
             Found::Never(why) => (self.judge_once(packet, &mut context), Path::Uncached(why)),
             Found::Nothing => self.miss(packet, &mut context),
-            Found::Entry(entry) => {
-                let freshness = self.freshen::<P>(entry);
-                if self.is_ready(entry, packet, &context) {
-                    (self.hit(entry, packet, &mut context), freshness)
-                } else {
-                    self.revisit(entry, packet, &mut context)
-                }
-            }
+            Found::Entry(entry) => match self.hit(entry, packet, &mut context) {
+                Some(verdict) => (verdict, Path::Hit),
+                None => self.not_ready(entry, packet, &mut context),
+            },
         };
         let Context {
             by,
@@ -163,6 +159,28 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         outcome
     }
 
+    /// A packet whose entry did not answer at once: it has idled out, or is older than the last edit, or a hook must see the
+    /// packet.
+    fn not_ready<P: Packet<Key = K>>(
+        &mut self,
+        entry: Entry,
+        packet: &mut P,
+        context: &mut Context,
+    ) -> (Verdict, Path)
+    where
+        H: Walk<P>,
+    {
+        if self.is_idle(entry.slot, context.now) {
+            self.end(entry.slot, End::Idle);
+            return self.miss(packet, context);
+        }
+        let freshness = self.freshen::<P>(entry);
+        match self.hit(entry, packet, context) {
+            Some(verdict) => (verdict, freshness),
+            None => self.revisit(entry, packet, context),
+        }
+    }
+
     /// Changes hooks: the one door. The closure edits and returns what it has to say along with the [`Change`] that the
     /// editing methods gave it; that is published before `edit` returns, so the very next packet is judged by the new rules.
     ///
@@ -180,10 +198,14 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             self.stats.commits += 1;
         }
         let hooks = &self.hooks;
-        Ok((
-            result,
-            self.log.publish(&change, |name| hooks.hooks_named(name)),
-        ))
+        let generation = self
+            .log
+            .publish(&change, |name| match hooks.hooks_named(name) {
+                // A change that names no hook of ours is somebody's mistake; better that all look again than that none does.
+                HookSet::NONE => HookSet::ALL,
+                named => named,
+            });
+        Ok((result, generation))
     }
 
     /// The hooks, to read.
@@ -217,7 +239,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     }
 
     /// The cookie that a NIC or a socket may keep for the flow of this key. `None` when it is not cached.
-    pub fn cookie(&self, origin: crate::packet::Origin, key: &K) -> Option<FlowCookie> {
+    pub fn cookie(&self, origin: Origin, key: &K) -> Option<FlowCookie> {
         self.sessions.cookie(self.find(origin, key)?)
     }
 }

@@ -155,7 +155,7 @@ impl Filter {
     ///
     /// Cost: O(old + new) comparisons, and an edit for each rule that differs.
     pub fn replace(&mut self, rules: Vec<Rule>, policy: Policy) -> Result<((), Change), EditError> {
-        if rules.len() > self.rules.capacity() {
+        if rules.len() > self.rules.capacity() || rules.len() > self.rules.names_left() {
             return Err(EditError::Full);
         }
         let same = |(old, new): &(&Rule, &Rule)| old == new;

@@ -154,6 +154,11 @@ impl Ruleset {
         self.capacity
     }
 
+    /// How many more rules can be given an id.
+    pub(super) const fn names_left(&self) -> usize {
+        (u32::MAX - self.next_id) as usize
+    }
+
     pub(super) fn get(&self, id: RuleId) -> Option<&Held> {
         self.at(*self.by_id.get(&id)?)
     }
