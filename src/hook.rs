@@ -32,6 +32,7 @@ pub trait Hook {
     fn name(&self) -> &'static str;
 
     /// The stages at which it judges packets. Constant over the hook's life.
+    #[inline]
     fn stages(&self) -> Stages {
         Stages::of(Stage::Filter)
     }

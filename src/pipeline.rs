@@ -74,6 +74,17 @@ pub trait Walk<P: Packet>: Pipeline {
     ) -> HookSet;
 }
 
+/// One stage of [`Walk::run`].
+trait RunAt<P: Packet>: Pipeline {
+    fn run_at(
+        &mut self,
+        stage: Stage,
+        destiny: &Self::Destiny,
+        packet: &mut P,
+        context: &mut Context,
+    ) -> Option<Verdict>;
+}
+
 /// Whether `hook` wants a say in `flow`, asked in the way that it chose.
 fn interest_of<P: Packet, H: Judge<P>>(
     hook: &H,
@@ -202,6 +213,26 @@ macro_rules! tuple_pipeline {
             }
         }
 
+        impl<P: Packet, $($H: Judge<P>),+> RunAt<P> for ($($H,)+) {
+            #[inline(always)]
+            fn run_at(
+                &mut self,
+                stage: Stage,
+                destiny: &Self::Destiny,
+                packet: &mut P,
+                context: &mut Context,
+            ) -> Option<Verdict> {
+                $(if self.$i.stages().contains(stage) {
+                    if let Some(step) = &destiny.steps.$i {
+                        if let Some(verdict) = self.$i.run(stage, step, packet, context) {
+                            return Some(verdict);
+                        }
+                    }
+                })+
+                None
+            }
+        }
+
         impl<P: Packet, $($H: Judge<P>),+> Walk<P> for ($($H,)+) {
             fn judge(
                 &mut self,
@@ -248,15 +279,21 @@ macro_rules! tuple_pipeline {
                 packet: &mut P,
                 context: &mut Context,
             ) -> Verdict {
-                // The stages of a hook are a constant that the compiler sees, so what remains of the loop are the calls.
-                for stage in Stage::ALL {
-                    $(if self.$i.stages().contains(stage) {
-                        if let Some(step) = &destiny.steps.$i {
-                            if let Some(verdict) = self.$i.run(stage, step, packet, context) {
-                                return verdict;
-                            }
-                        }
-                    })+
+                // Written out, and the stages of a hook being constants that the compiler sees, what remains are the calls.
+                if let Some(verdict) = self.run_at(Stage::Track, destiny, packet, context) {
+                    return verdict;
+                }
+                if let Some(verdict) = self.run_at(Stage::Destination, destiny, packet, context) {
+                    return verdict;
+                }
+                if let Some(verdict) = self.run_at(Stage::Route, destiny, packet, context) {
+                    return verdict;
+                }
+                if let Some(verdict) = self.run_at(Stage::Filter, destiny, packet, context) {
+                    return verdict;
+                }
+                if let Some(verdict) = self.run_at(Stage::Source, destiny, packet, context) {
+                    return verdict;
                 }
                 Verdict::Accept
             }

@@ -50,6 +50,7 @@ impl<K: Trackable> Hook for Conntrack<K> {
         NAME
     }
 
+    #[inline]
     fn stages(&self) -> Stages {
         Stages::of(Stage::Track)
     }

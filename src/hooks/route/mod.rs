@@ -580,6 +580,7 @@ impl Hook for Routes {
         NAME
     }
 
+    #[inline]
     fn stages(&self) -> Stages {
         Stages::of(Stage::Route)
     }
