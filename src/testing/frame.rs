@@ -352,8 +352,15 @@ fn answers(frame: &Frame<'_>) {
                             answer.answer(notice, sender, &mut more).is_err(),
                             "an error for an error"
                         );
-                        // A later fragment has no quotable ends, nor has a header cut by an extension chain.
-                        if frame.fragment() == Fragment::Whole && frame.link_length() == 0 {
+                        // A later fragment has no quotable ends, nor has a chain of extension headers that is longer than
+                        // an answer may quote.
+                        let reach = frame.packet().len() - frame.transport().len();
+                        let quotable = answer.transport().len() - 8;
+                        let whole = quotable == frame.packet().len();
+                        if frame.fragment() == Fragment::Whole
+                            && frame.link_length() == 0
+                            && (whole || reach + 8 <= quotable)
+                        {
                             let quoted = answer
                                 .quoted()
                                 .map(|quoted| (quoted.source(), quoted.destination()));
