@@ -39,7 +39,8 @@
 //! time, randomness and capacity are arguments. *No panic, no unsafe*. *Explained*: every verdict says who gave it and how it
 //! was found.
 //!
-//! The [README](https://crates.io/crates/gufc) has a first program.
+//! The [README](https://crates.io/crates/gufc) has a first program; the manual, in the documentation only, what no single
+//! module can say.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -74,6 +75,10 @@ pub mod verdict;
 pub mod cache;
 pub mod hooks;
 pub mod wire;
+
+// The manual, outside the floors.
+#[cfg(any(doc, doctest))]
+pub mod manual;
 
 // The proof kit, outside the floors.
 #[cfg(any(test, feature = "__testing"))]
