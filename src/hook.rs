@@ -20,7 +20,7 @@ use crate::interest::{InterestIndex, Trigger};
 use crate::key::FlowKey;
 use crate::packet::{Origin, Packet};
 use crate::time::Instant;
-use crate::verdict::{By, Egress, Verdict};
+use crate::verdict::{By, Consumer, Egress, Verdict};
 
 /// A hook: what it is called, where it stands, what it leaves in an entry. What it does with packets is [`Judge`].
 pub trait Hook {
@@ -235,6 +235,8 @@ pub struct Context {
     pub origin: Origin,
     /// Where it is going to leave, once a route hook has said so.
     pub egress: Option<Egress>,
+    /// Who is going to take it, once a socket hook has said so.
+    pub consumer: Option<Consumer>,
     /// The packet mark.
     pub mark: u32,
     /// Whether some rule wants the packet logged.
@@ -254,6 +256,7 @@ impl Context {
             now,
             origin,
             egress: None,
+            consumer: None,
             mark: 0,
             log: false,
             track: None,

@@ -115,6 +115,11 @@ pub struct Egress {
     pub next_hop: u32,
 }
 
+/// Who takes an accepted packet that is for this machine: the number that its owner gave the socket, or the queue, when it was
+/// bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Consumer(pub u64);
+
 /// How a packet's answer was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -228,6 +233,8 @@ pub struct Outcome {
     pub by: By,
     /// Where it leaves, if a route was found.
     pub egress: Option<Egress>,
+    /// Who takes it, if a consumer was found.
+    pub consumer: Option<Consumer>,
     /// The packet mark that hooks left on it.
     pub mark: u32,
     /// Whether some rule wants it logged.
@@ -239,7 +246,9 @@ pub struct Outcome {
 impl Outcome {
     /// Whether two outcomes do the same to the packet, however they were found.
     pub fn agrees(&self, other: &Self) -> bool {
-        (self.verdict, self.by, self.egress, self.mark, self.log)
-            == (other.verdict, other.by, other.egress, other.mark, other.log)
+        Self {
+            path: other.path,
+            ..*self
+        } == *other
     }
 }

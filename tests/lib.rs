@@ -11,5 +11,6 @@ mod key;
 mod prefix;
 mod regressions;
 mod routes;
+mod sockets;
 mod transparency;
 mod wire;

@@ -143,6 +143,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let Context {
             by,
             egress,
+            consumer,
             mark,
             log,
             ..
@@ -151,6 +152,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             verdict,
             by,
             egress,
+            consumer,
             mark,
             log,
             path,

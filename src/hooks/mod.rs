@@ -3,3 +3,4 @@
 pub mod conntrack;
 pub mod filter;
 pub mod route;
+pub mod socket;

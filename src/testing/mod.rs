@@ -7,6 +7,7 @@ pub mod hooks;
 pub mod hostile;
 pub mod linear_interest;
 pub mod linear_prefix;
+pub mod linear_sockets;
 pub mod prng;
 pub mod rulegen;
 pub mod script;

@@ -37,6 +37,7 @@ impl<H> Uncached<H> {
         let Context {
             by,
             egress,
+            consumer,
             mark,
             log,
             ..
@@ -45,6 +46,7 @@ impl<H> Uncached<H> {
             verdict,
             by,
             egress,
+            consumer,
             mark,
             log,
             path: Path::Uncached(Why::Refused),
