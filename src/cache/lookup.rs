@@ -6,7 +6,7 @@ use crate::hook::Direction;
 use crate::key::FlowKey;
 use crate::packet::{Origin, Packet};
 use crate::pipeline::Pipeline;
-use crate::trie::{Indexed, KeyIndex};
+use crate::trie::{Indexed, KeyIndex, Trace};
 use crate::verdict::Uncached;
 
 /// What a lookup found.
@@ -61,6 +61,11 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// The entry of a key.
     pub(super) fn find(&self, origin: Origin, key: &K) -> Option<Entry> {
         self.indexes[origin as usize].find(key).map(Entry::from_id)
+    }
+
+    /// What looking a key up reads, whether it is cached or not.
+    pub fn trace(&self, origin: Origin, key: &K) -> Trace {
+        self.indexes[origin as usize].trace(key)
     }
 
     /// Whether the entry is that of the key: what a cookie must prove.

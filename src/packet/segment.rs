@@ -64,6 +64,15 @@ impl TcpFlags {
 }
 
 /// Writes the names joined by `|`, or `none`.
+impl core::ops::BitOr for TcpFlags {
+    type Output = Self;
+
+    /// [`union`](Self::union).
+    fn bitor(self, other: Self) -> Self {
+        self.union(other)
+    }
+}
+
 impl fmt::Display for TcpFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Self::NONE {
