@@ -104,7 +104,7 @@ pub(crate) struct Packets {
 
 impl Packets {
     pub(crate) fn new(attack: Attack, world: &World) -> Self {
-        let mut chance = SplitMix64(0xa77a_c4);
+        let mut chance = SplitMix64(0x00a7_7ac4);
         let (client, port, _) = world.victim(&mut chance);
         let secret = first_secret(SEED);
         Self {
