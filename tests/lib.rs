@@ -5,6 +5,7 @@ mod conntrack;
 mod contract;
 mod corpus;
 mod filter;
+mod flood;
 mod floors;
 mod invalidation;
 mod key;
