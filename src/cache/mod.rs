@@ -64,6 +64,8 @@ pub struct FlowCache<K: FlowKey + Indexed, H: Pipeline> {
     /// By origin: received, local.
     indexes: [K::Index; 2],
     log: RegionLog<HookSet>,
+    /// The hooks that any commit so far named.
+    edited: HookSet,
     stats: Stats,
     scratch: Scratch,
     /// Nanoseconds that a session lasts without a packet, by `Segment as usize`: the configuration's durations, ready to be
@@ -93,6 +95,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 index([b, !a], config.local)?,
             ],
             log: RegionLog::new(config.regions),
+            edited: HookSet::NONE,
             stats: Stats::default(),
             scratch: Scratch::new(),
             idle: [
@@ -200,13 +203,16 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             self.stats.commits += 1;
         }
         let hooks = &self.hooks;
-        let generation = self
-            .log
-            .publish(&change, |name| match hooks.hooks_named(name) {
+        let edited = &mut self.edited;
+        let generation = self.log.publish(&change, |name| {
+            let named = match hooks.hooks_named(name) {
                 // A change that names no hook of ours is somebody's mistake; better that all look again than that none does.
                 HookSet::NONE => HookSet::ALL,
                 named => named,
-            });
+            };
+            *edited = edited.union(named);
+            named
+        });
         Ok((result, generation))
     }
 

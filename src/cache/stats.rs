@@ -64,7 +64,9 @@ pub struct Stats {
     pub commits: u64,
     /// Region tests made for entries older than the last commit.
     pub region_tests: u64,
-    /// Entries older than the region log.
+    /// Entries older than many regions that were found untouched without testing any.
+    pub cleared: u64,
+    /// Entries older than the region log, whose hooks all looked again.
     pub log_lost: u64,
 }
 

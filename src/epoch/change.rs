@@ -19,6 +19,11 @@ pub enum View {
     Departed,
 }
 
+impl View {
+    /// All three, in the order of a packet's way.
+    pub const ALL: [Self; 3] = [Self::Arrived, Self::Routed, Self::Departed];
+}
+
 /// A box of flows that an edit may have changed the answer for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {

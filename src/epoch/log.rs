@@ -3,8 +3,9 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use super::granule::Granules;
 use super::{Change, Generation, Region, Ticket, View};
-use crate::key::Pattern;
+use crate::key::{Fields, Pattern};
 
 /// The region log: a ring of the last `capacity` regions, each under the generation of its commit.
 ///
@@ -31,7 +32,11 @@ pub struct RegionLog<H> {
     current: Generation,
     /// The newest generation of which a region has left the ring.
     lost: Generation,
+    granules: Granules,
 }
+
+/// Words of granules for each region of the ring. Eight keep the chance that two of a full ring share one near an eighth.
+const WORDS_PER_REGION: usize = 8;
 
 #[derive(Clone, Copy, Debug)]
 struct Logged<H> {
@@ -52,6 +57,8 @@ pub enum Since<I> {
 
 impl<H: Copy> RegionLog<H> {
     /// A log that remembers `capacity` regions, at least 1.
+    ///
+    /// Memory: 120 bytes a region and 64 for its granules (of which there are at most 2^20 words of 8 bytes).
     pub fn new(capacity: usize) -> Self {
         let ring: Vec<_> = core::iter::repeat_n(None, capacity.max(1)).collect();
         Self {
@@ -59,6 +66,7 @@ impl<H: Copy> RegionLog<H> {
             next: 0,
             current: Generation::FIRST,
             lost: Generation::FIRST,
+            granules: Granules::new(capacity.saturating_mul(WORDS_PER_REGION)),
         }
     }
 
@@ -82,7 +90,11 @@ impl<H: Copy> RegionLog<H> {
     ///
     /// A change with more regions than the ring holds is remembered as "anything" of each of its hooks, as long as those
     /// fit. Cost: O(regions).
-    pub fn publish(&mut self, change: &Change, name: impl Fn(&'static str) -> H) -> Generation {
+    pub fn publish(
+        &mut self,
+        change: &Change,
+        mut name: impl FnMut(&'static str) -> H,
+    ) -> Generation {
         if change.is_nothing() {
             return self.current;
         }
@@ -108,6 +120,7 @@ impl<H: Copy> RegionLog<H> {
     }
 
     fn push(&mut self, hook: H, region: Region) {
+        self.granules.mark(&region, self.current);
         let logged = Logged {
             generation: self.current,
             hook,
@@ -119,6 +132,27 @@ impl<H: Copy> RegionLog<H> {
             }
         }
         self.next = (self.next + 1) % self.ring.len();
+    }
+
+    /// Whether nothing published after `stamp` touches a flow with these tuples, as far as can be told without testing
+    /// regions; false says nothing. Remembers more than the ring does: a flow that no edit comes near is cleared after any
+    /// number of commits.
+    ///
+    /// Cost: one word for each view and way of cutting the flow space that was used since; one in most dataplanes.
+    pub fn clears(&self, stamp: Generation, tuple: impl Fn(View) -> Fields) -> bool {
+        self.granules.clear(stamp, tuple)
+    }
+
+    /// Whether more than `few` regions were published after `stamp`. Cost: O(1).
+    pub fn many_since(&self, stamp: Generation, few: usize) -> bool {
+        let length = self.ring.len();
+        let back = few + 1;
+        back <= length
+            && self
+                .ring
+                .get((self.next + length - back) % length)
+                .and_then(Option::as_ref)
+                .is_some_and(|logged| logged.generation > stamp)
     }
 
     /// What was published after `stamp`. Cost: O(1), and O(1) for each region that the iterator gives.
@@ -195,6 +229,10 @@ mod tests {
                             .map(|(_, port)| *port)
                             .collect();
                         expected.reverse();
+                        for few in 0..4 {
+                            let many = log.many_since(stamp, few);
+                            assert_eq!(many, few < expected.len().min(capacity));
+                        }
                         let forgotten = expected.len() > capacity;
                         assert_eq!(
                             ports(&log, stamp),

@@ -13,6 +13,9 @@
 //!               8 has left the ring      -> all hooks look again
 //! ```
 //!
+//! Where many boxes lie in between, or some have left the ring, a table of *granules* is asked first, which knows for each
+//! hashed prefix, port and zone the last commit that came near it: a flow that no commit came near is settled by a few words.
+//!
 //! Four small parts: [`Generation`], the number; [`Region`] and [`Change`], what an edit touched and the witness of it;
 //! [`RegionLog`], the ring; [`Ticket`], taken before the slow path reads its rules and consumed by insertion, so that an
 //! entry can never claim a generation that it was not judged under. All is plain data behind `&mut`; nothing here needs
@@ -20,6 +23,7 @@
 
 mod change;
 mod generation;
+mod granule;
 mod log;
 
 pub use change::{Change, Region, View};

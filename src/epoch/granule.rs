@@ -1,0 +1,246 @@
+//! Granules: the newest generation that touched each hashed piece of the flow space, so that most stale entries are found
+//! untouched by a look at a few words, however many commits they slept through.
+//!
+//! ```text
+//!  region  10.1.0.0/18 -> any, tcp 443     its narrowest side, cut to a level: source /16 = 10.1
+//!             |
+//!             v  hash(view, source /16, 10.1)
+//!  words   [ 7 | 0 | 9 | 3 | 9 | 0 | ... ]     write the commit's generation there
+//!             ^
+//!             |  hash(view, source /16, 10.1), and of each other kind that was written since the stamp
+//!  flow    10.1.2.3:4000 -> 192.0.2.1:443
+//! ```
+//!
+//! A flow that a region touches has that region's granule among its own, so a flow whose granules are all no newer than its
+//! stamp is untouched. The converse does not hold: granules are coarser than regions and words are shared. Whoever is not
+//! cleared here has its regions tested one by one.
+
+use alloc::boxed::Box;
+use alloc::vec;
+
+use super::{Generation, Region, View};
+use crate::key::{Cidr, Family, Fields, Pattern};
+
+/// What a granule is cut by.
+const SOURCE: usize = 0;
+const DESTINATION: usize = SOURCE + LEVELS;
+const DESTINATION_PORT: usize = DESTINATION + LEVELS;
+const SOURCE_PORT: usize = DESTINATION_PORT + 1;
+const ZONE: usize = SOURCE_PORT + 1;
+const EVERYTHING: usize = ZONE + 1;
+const KINDS: usize = EVERYTHING + 1;
+
+/// Prefix lengths that granules of addresses have.
+const LEVELS: usize = 4;
+
+const fn levels(family: Family) -> [u8; LEVELS] {
+    match family {
+        Family::V4 => [8, 16, 24, 32],
+        Family::V6 => [32, 48, 64, 128],
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Granules {
+    /// A power of two of them.
+    words: Box<[Generation]>,
+    /// The newest generation of each kind, by view.
+    newest: [[Generation; KINDS]; 3],
+}
+
+impl Granules {
+    /// At least `words` words, at most 2^20.
+    pub(super) fn new(words: usize) -> Self {
+        let words = words.clamp(64, 1 << 20).next_power_of_two();
+        Self {
+            words: vec![Generation::FIRST; words].into_boxed_slice(),
+            newest: [[Generation::FIRST; KINDS]; 3],
+        }
+    }
+
+    /// Records that a commit touched a region. Cost: one word.
+    pub(super) fn mark(&mut self, region: &Region, generation: Generation) {
+        let Region { pattern, view } = region;
+        let (kind, value) = kind_of(pattern);
+        let word = self.word(*view, kind, value);
+        if let Some(word) = self.words.get_mut(word) {
+            *word = generation;
+        }
+        if let Some(newest) = self.newest[*view as usize].get_mut(kind) {
+            *newest = generation;
+        }
+    }
+
+    /// Whether no region marked after `stamp` touches the flow with these tuples. False says nothing.
+    ///
+    /// Cost: one word for each kind and view marked since, at most 36.
+    pub(super) fn clear(&self, stamp: Generation, tuple: impl Fn(View) -> Fields) -> bool {
+        for view in View::ALL {
+            let newest = &self.newest[view as usize];
+            if newest.iter().all(|newest| *newest <= stamp) {
+                continue;
+            }
+            let fields = tuple(view);
+            for (kind, newest) in newest.iter().enumerate() {
+                if *newest > stamp {
+                    let word = self.word(view, kind, value_of(&fields, kind));
+                    if self.words.get(word).is_none_or(|marked| *marked > stamp) {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn word(&self, view: View, kind: usize, value: u128) -> usize {
+        // Two rounds of multiply and shift: spreads neighbouring prefixes; nothing here needs to resist an attacker, for a
+        // shared word costs tests and never an answer.
+        let tag = (kind as u64) << 2 | view as u64;
+        let mut hash = (value >> 64) as u64 ^ (value as u64).rotate_left(29);
+        hash = (hash ^ tag << 57 ^ tag).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash = (hash ^ hash >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (hash >> 32) as usize & (self.words.len() - 1)
+    }
+}
+
+/// The granule that a region marks: of the narrower of its sides, else of a port, a zone, or everything.
+fn kind_of(pattern: &Pattern) -> (usize, u128) {
+    let level = |side: &Option<Cidr>| {
+        side.and_then(|cidr| {
+            let levels = levels(cidr.family());
+            let level = levels.iter().rposition(|len| *len <= cidr.len())?;
+            Some((level, cidr.bits() & mask(*levels.get(level)?)))
+        })
+    };
+    match (level(&pattern.source), level(&pattern.destination)) {
+        (Some((source, bits)), other) if other.is_none_or(|(level, _)| level < source) => {
+            (SOURCE + source, bits)
+        }
+        (_, Some((destination, bits))) => (DESTINATION + destination, bits),
+        _ => {
+            let (source, destination) = (&pattern.source_ports, &pattern.destination_ports);
+            if destination.first == destination.last {
+                (DESTINATION_PORT, destination.first.into())
+            } else if source.first == source.last {
+                (SOURCE_PORT, source.first.into())
+            } else if let Some(zone) = pattern.zone {
+                (ZONE, zone.id().into())
+            } else {
+                (EVERYTHING, 0)
+            }
+        }
+    }
+}
+
+/// What a flow has in the place of [`kind_of`]'s value.
+fn value_of(fields: &Fields, kind: usize) -> u128 {
+    let cut = |bits: u128, level: usize| {
+        bits & levels(fields.family).get(level).map_or(0, |len| mask(*len))
+    };
+    match kind {
+        DESTINATION_PORT => fields.destination_port.into(),
+        SOURCE_PORT => fields.source_port.into(),
+        ZONE => fields.zone.id().into(),
+        EVERYTHING => 0,
+        _ if kind < DESTINATION => cut(fields.source, kind - SOURCE),
+        _ => cut(fields.destination, kind - DESTINATION),
+    }
+}
+
+/// `len` ones, then zeros.
+const fn mask(len: u8) -> u128 {
+    match 128u32.checked_sub(len as u32) {
+        None | Some(0) => u128::MAX,
+        Some(128) => 0,
+        Some(zeros) => u128::MAX << zeros,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::key::{FlowKey, Ports, Tuple, Zone};
+    use crate::testing::prng::SplitMix64;
+
+    fn flow(prng: &mut SplitMix64) -> Fields {
+        let mut host = || (prng.below(3), prng.below(3), prng.below(3));
+        let (a, b, c) = host();
+        let (d, e, f) = host();
+        let (sport, dport) = (prng.below(3), prng.below(3));
+        let text = if prng.below(3) == 0 {
+            format!("tcp [2001:db8:{a}:{b}::{c}]:{sport} > [2001:db8:{d}:{e}::{f}]:{dport}")
+        } else {
+            format!("tcp 10.{a}.{b}.{c}:{sport} > 10.{d}.{e}.{f}:{dport}")
+        };
+        let key: Tuple = text.parse().expect("a tuple");
+        let zone = Zone::new(prng.below(2) as u32).unwrap_or_default();
+        key.in_zone(zone).fields()
+    }
+
+    /// A box around some flow.
+    fn around(fields: &Fields, prng: &mut SplitMix64) -> Pattern {
+        let mut side = |bits: u128| {
+            let len = prng.below(u64::from(fields.family.bits()) + 1) as u8;
+            (prng.below(2) == 0).then(|| Cidr::from_bits(fields.family, bits, len))
+        };
+        let (source, destination) = (side(fields.source), side(fields.destination));
+        let mut pattern = Pattern {
+            source,
+            destination,
+            ..Pattern::ANY
+        };
+        if prng.below(2) == 0 {
+            pattern.destination_ports = Ports::one(fields.destination_port);
+        }
+        if prng.below(2) == 0 {
+            pattern.source_ports = Ports::one(fields.source_port);
+        }
+        if prng.below(2) == 0 {
+            pattern.zone = Some(fields.zone);
+        }
+        pattern
+    }
+
+    /// What granules clear, a test of every region clears too, for every stamp; and they clear something.
+    #[test]
+    fn what_granules_clear_no_region_touches() {
+        let mut prng = SplitMix64(1);
+        let (mut cleared, mut untouched) = (0, 0);
+        for words in [1, 1024] {
+            for _ in 0..200 {
+                let mut granules = Granules::new(words);
+                let mut published: Vec<(Generation, Region)> = Vec::new();
+                let mut generation = Generation::FIRST;
+                for _ in 0..prng.below(12) {
+                    generation = generation.successor();
+                    let near = flow(&mut prng);
+                    let region = Region {
+                        pattern: around(&near, &mut prng),
+                        view: View::ALL[prng.below(3) as usize],
+                    };
+                    granules.mark(&region, generation);
+                    published.push((generation, region));
+                }
+                for _ in 0..20 {
+                    let tuples = [flow(&mut prng), flow(&mut prng), flow(&mut prng)];
+                    let mut stamp = Generation::FIRST;
+                    while stamp <= generation {
+                        let touched = published.iter().any(|(published, region)| {
+                            *published > stamp
+                                && region.pattern.matches(&tuples[region.view as usize])
+                        });
+                        let clear = granules.clear(stamp, |view| tuples[view as usize]);
+                        assert!(!(clear && touched), "{stamp} {tuples:?} {published:?}");
+                        cleared += u32::from(clear);
+                        untouched += u32::from(!touched);
+                        stamp = stamp.successor();
+                    }
+                }
+            }
+        }
+        assert!(cleared * 2 > untouched, "{cleared} of {untouched} cleared");
+    }
+}
