@@ -1,10 +1,10 @@
 //! The entry is older than the last edit: does any edit since touch it?
 
-use super::FlowCache;
-use super::session::Entry;
-use crate::epoch::{Since, View};
+use super::session::{Entry, Session};
+use super::{FlowCache, Stats};
+use crate::epoch::{RegionLog, Since};
 use crate::hook::{Direction, HookSet};
-use crate::key::{Fields, FlowKey};
+use crate::key::FlowKey;
 use crate::packet::Packet;
 use crate::pipeline::{Pipeline, Walk};
 use crate::trie::Indexed;
@@ -38,60 +38,75 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let Some(session) = self.sessions.get_mut(entry.slot) else {
             return Path::Hit;
         };
-        // A direction that no packet has come in depends on nothing yet.
-        let seen = Direction::BOTH.map(|direction| {
-            let half = &session.halves[direction as usize];
-            (half.packets > 0).then(|| session.views(direction))
-        });
-        let tuples = seen.each_ref().map(|views| {
-            views
-                .as_ref()
-                .map(|views| View::ALL.map(|view| views.of(view).fields()))
-        });
-        let mut touched = [HookSet::NONE; 2];
-        let clear = self.log.many_since(session.stamp, FEW) && {
-            let clears =
-                |tuples: &[Fields; 3]| self.log.clears(session.stamp, |view| tuples[view as usize]);
-            tuples.iter().flatten().all(clears)
+        let touched = match Self::touched(&self.log, self.edited, session, &mut self.stats) {
+            Some(touched) => touched,
+            None => [HookSet::NONE; 2],
         };
-        if clear {
-            self.stats.cleared += 1;
-        } else {
-            match self.log.since(session.stamp) {
-                Since::Fresh => return Path::Hit,
+        session.stamp = self.log.current();
+        let mut path = Path::Restamped;
+        for direction in Direction::BOTH {
+            let touched = touched[direction as usize];
+            if touched.is_empty() {
+                continue;
+            }
+            let views = session.views(direction);
+            let half = &mut session.halves[direction as usize];
+            let judge = self.hooks.recheck(&mut half.destiny, touched, &views);
+            half.pending = half.pending.union(judge);
+            path = Path::Rechecked;
+        }
+        path
+    }
+
+    /// The hooks whose edits since the stamp touch each direction; `None` when no edit touches the session.
+    ///
+    /// A direction that no packet has come in depends on nothing yet.
+    fn touched(
+        log: &RegionLog<HookSet>,
+        edited: HookSet,
+        session: &Session<K, H::Destiny>,
+        stats: &mut Stats,
+    ) -> Option<[HookSet; 2]> {
+        let seen = |direction: &Direction| session.halves[*direction as usize].packets > 0;
+        let mut all = Direction::BOTH.into_iter().filter(seen);
+        if log.many_since(session.stamp, FEW) {
+            let clear = all.clone().all(|direction| {
+                let tuples = session.tuples(direction);
+                log.clears(session.stamp, |view| tuples.of(view))
+            });
+            if clear {
+                stats.cleared += 1;
+                return None;
+            }
+        }
+        let mut touched = [HookSet::NONE; 2];
+        let mut any = false;
+        for direction in all.by_ref() {
+            let touched = &mut touched[direction as usize];
+            match log.since(session.stamp) {
+                Since::Fresh => {}
                 Since::Lost => {
-                    self.stats.log_lost += 1;
-                    touched = [HookSet::ALL; 2];
+                    stats.log_lost += 1;
+                    return Some(Direction::BOTH.map(|direction| match seen(&direction) {
+                        true => HookSet::ALL,
+                        false => HookSet::NONE,
+                    }));
                 }
                 Since::Regions(regions) => {
+                    let tuples = session.tuples(direction);
                     for (hook, region) in regions {
-                        self.stats.region_tests += 1;
-                        let mut all = true;
-                        for (touched, tuples) in touched.iter_mut().zip(&tuples) {
-                            let Some(tuples) = tuples else { continue };
-                            if region.pattern.matches(&tuples[region.view as usize]) {
-                                *touched = touched.union(hook);
+                        stats.region_tests += 1;
+                        if region.pattern.matches(tuples.of(region.view)) {
+                            *touched = touched.union(hook);
+                            if *touched == edited {
+                                break;
                             }
-                            all &= *touched == self.edited;
-                        }
-                        if all {
-                            break;
                         }
                     }
                 }
             }
+            any |= !touched.is_empty();
         }
-        session.stamp = self.log.current();
-        let mut path = Path::Restamped;
-        for direction in Direction::BOTH {
-            let half = &mut session.halves[direction as usize];
-            let touched = touched[direction as usize];
-            if let (Some(views), false) = (&seen[direction as usize], touched.is_empty()) {
-                let judge = self.hooks.recheck(&mut half.destiny, touched, views);
-                half.pending = half.pending.union(judge);
-                path = Path::Rechecked;
-            }
-        }
-        path
+        any.then_some(touched)
     }
 }

@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 
 use crate::cookie::FlowCookie;
 use crate::destiny::Destiny;
-use crate::epoch::Generation;
+use crate::epoch::{Generation, View};
 use crate::hook::{Direction, HookSet, Views};
 use crate::interest::Trigger;
-use crate::key::FlowKey;
+use crate::key::{Fields, FlowKey};
 use crate::packet::Origin;
 use crate::time::Instant;
 use crate::verdict::Verdict;
@@ -135,6 +135,22 @@ impl<K: FlowKey, D> Session<K, D> {
         };
     }
 
+    /// The same as [`views`](Self::views), for patterns.
+    #[inline]
+    pub(super) fn tuples(&self, direction: Direction) -> Tuples {
+        let [key, other] = [self.key(direction), self.key(direction.reverse())];
+        let plain = key == other || key.inverse().as_ref() == Some(other);
+        Tuples {
+            arrived: key.fields(),
+            translated: (!plain).then(|| {
+                let Views {
+                    routed, departed, ..
+                } = self.views(direction);
+                [routed.fields(), departed.fields()]
+            }),
+        }
+    }
+
     /// The three tuples of a direction's packets: it arrives as its own key and departs as what the other key answers.
     pub(super) fn views(&self, direction: Direction) -> Views<K> {
         let arrived = *self.key(direction);
@@ -143,6 +159,24 @@ impl<K: FlowKey, D> Session<K, D> {
             _ => arrived,
         };
         Views::between(arrived, departed)
+    }
+}
+
+/// The three tuples of a direction's packets, as patterns read them.
+pub(super) struct Tuples {
+    arrived: Fields,
+    /// As routed and as departed, where translation makes them differ.
+    translated: Option<[Fields; 2]>,
+}
+
+impl Tuples {
+    #[inline]
+    pub(super) fn of(&self, view: View) -> &Fields {
+        match (&self.translated, view) {
+            (None, _) | (_, View::Arrived) => &self.arrived,
+            (Some([routed, _]), View::Routed) => routed,
+            (Some([_, departed]), View::Departed) => departed,
+        }
     }
 }
 

@@ -74,7 +74,7 @@ impl Granules {
     /// Whether no region marked after `stamp` touches the flow with these tuples. False says nothing.
     ///
     /// Cost: one word for each kind and view marked since, at most 36.
-    pub(super) fn clear(&self, stamp: Generation, tuple: impl Fn(View) -> Fields) -> bool {
+    pub(super) fn clear<'a>(&self, stamp: Generation, tuple: impl Fn(View) -> &'a Fields) -> bool {
         for view in View::ALL {
             let newest = &self.newest[view as usize];
             if newest.iter().all(|newest| *newest <= stamp) {
@@ -83,7 +83,7 @@ impl Granules {
             let fields = tuple(view);
             for (kind, newest) in newest.iter().enumerate() {
                 if *newest > stamp {
-                    let word = self.word(view, kind, value_of(&fields, kind));
+                    let word = self.word(view, kind, value_of(fields, kind));
                     if self.words.get(word).is_none_or(|marked| *marked > stamp) {
                         return false;
                     }
@@ -232,7 +232,7 @@ mod tests {
                             *published > stamp
                                 && region.pattern.matches(&tuples[region.view as usize])
                         });
-                        let clear = granules.clear(stamp, |view| tuples[view as usize]);
+                        let clear = granules.clear(stamp, |view| &tuples[view as usize]);
                         assert!(!(clear && touched), "{stamp} {tuples:?} {published:?}");
                         cleared += u32::from(clear);
                         untouched += u32::from(!touched);

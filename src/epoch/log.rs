@@ -139,7 +139,7 @@ impl<H: Copy> RegionLog<H> {
     /// number of commits.
     ///
     /// Cost: one word for each view and way of cutting the flow space that was used since; one in most dataplanes.
-    pub fn clears(&self, stamp: Generation, tuple: impl Fn(View) -> Fields) -> bool {
+    pub fn clears<'a>(&self, stamp: Generation, tuple: impl Fn(View) -> &'a Fields) -> bool {
         self.granules.clear(stamp, tuple)
     }
 
