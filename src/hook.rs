@@ -406,6 +406,18 @@ impl HookSet {
         Self(self.0 | other.0)
     }
 
+    /// The hooks of both sets that are in each.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The hooks of this set that are not in the other.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether the set has the hook at place `index`.
     pub const fn contains(self, index: usize) -> bool {
         self.0 & Self::one(index).0 != 0

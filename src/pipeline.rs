@@ -36,8 +36,8 @@ pub trait Pipeline {
 
 /// What a pipeline does with packets of type `P`.
 pub trait Walk<P: Packet>: Pipeline {
-    /// Takes a packet through the hooks. Those in `asked` judge it; the others run the step that
-    /// `destiny` holds of them.
+    /// Takes a packet through the hooks. Those in `asked` judge it, and those whose step does not fit it; the others run the
+    /// step that `destiny` holds of them.
     fn judge(
         &mut self,
         packet: &mut P,
@@ -242,6 +242,15 @@ macro_rules! tuple_pipeline {
                 asked: HookSet,
                 scratch: &mut Scratch,
             ) -> Judgement {
+                // Who is not asked and cannot decide the packet by its step is asked all the same.
+                let mut asked = asked;
+                if asked != HookSet::ALL {
+                    $(if let Some(step) = &destiny.steps.$i {
+                        if !self.$i.fits(step, packet, context) {
+                            asked = asked.union(HookSet::one($i));
+                        }
+                    })+
+                }
                 for stage in Stage::ALL {
                     $({
                         let step = &mut destiny.steps.$i;

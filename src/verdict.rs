@@ -130,6 +130,9 @@ pub enum Path {
     Restamped,
     /// An edit touched the entry, its hooks looked again and kept or changed their steps; it ran its destiny.
     Rechecked,
+    /// An edit touched the entry; the budget of re-runs was used up, and the hooks that were edited have slack: it ran the
+    /// destiny of before the edit.
+    Stale,
     /// A hook asked to see this packet of a cached flow, or could not decide it from its step; hooks judged it.
     Revisited,
     /// The first packet of a direction of a cached session; hooks judged it and it is cached now.
@@ -143,7 +146,10 @@ pub enum Path {
 impl Path {
     /// Whether the packet was answered by running a destiny, without any hook judging it.
     pub const fn is_cached(self) -> bool {
-        matches!(self, Self::Hit | Self::Restamped | Self::Rechecked)
+        matches!(
+            self,
+            Self::Hit | Self::Restamped | Self::Rechecked | Self::Stale
+        )
     }
 }
 
@@ -153,6 +159,7 @@ impl fmt::Display for Path {
             Self::Hit => f.write_str("hit"),
             Self::Restamped => f.write_str("hit, restamped"),
             Self::Rechecked => f.write_str("hit, rechecked"),
+            Self::Stale => f.write_str("hit, stale"),
             Self::Revisited => f.write_str("revisited"),
             Self::FirstReply => f.write_str("first reply"),
             Self::Miss => f.write_str("miss"),
@@ -180,6 +187,8 @@ pub enum Uncached {
     Full,
     /// The packet was rewritten in a way whose reply has no name.
     Irreversible,
+    /// The budget was used up: of re-runs for flows that an edit touched, or of flows that begin.
+    OverBudget,
 }
 
 impl Uncached {
@@ -187,7 +196,7 @@ impl Uncached {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every reason in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Fragment,
         Self::Defective,
         Self::PacketDependent,
@@ -195,6 +204,7 @@ impl Uncached {
         Self::Refused,
         Self::Full,
         Self::Irreversible,
+        Self::OverBudget,
     ];
 }
 
@@ -208,6 +218,7 @@ impl fmt::Display for Uncached {
             Self::Refused => "refused by a hook",
             Self::Full => "cache full",
             Self::Irreversible => "no reply tuple",
+            Self::OverBudget => "over budget",
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::Pace;
 use crate::time::Duration;
 
 /// Capacities and timeouts of a [`FlowCache`](super::FlowCache).
@@ -31,12 +32,18 @@ pub struct Config {
     pub idle_established: Duration,
     /// How long a cached denial lasts without a packet.
     pub idle_denied: Duration,
+    /// How many sessions that edits touch may be re-run: one for each session and time that an edit touched it. Packets of the
+    /// others are judged without the cache meanwhile ([`Uncached::OverBudget`](crate::verdict::Uncached)), or, where every hook
+    /// that was edited has [slack](super::OnEdit::RevalidateWithSlack), meet what the session has.
+    pub reruns: Pace,
+    /// How many sessions may begin. Packets of the other new flows are judged and leave nothing behind.
+    pub misses: Pace,
     /// Most slots that one insertion into a full cache looks at for a victim, at least 1.
     pub evict_scan: usize,
 }
 
 impl Config {
-    /// 65,536 sessions, 8,192 local directions, 256 regions; idle 30 s provisional, 300 s established, 10 s denied; 16 slots a scan.
+    /// 65,536 sessions, 8,192 local directions, 256 regions; idle 30 s provisional, 300 s established, 10 s denied; 16 slots a scan; any pace.
     pub const fn new(seed: [u64; 2]) -> Self {
         Self {
             sessions: 65_536,
@@ -46,6 +53,8 @@ impl Config {
             idle_provisional: Duration::from_secs(30),
             idle_established: Duration::from_secs(300),
             idle_denied: Duration::from_secs(10),
+            reruns: Pace::UNLIMITED,
+            misses: Pace::UNLIMITED,
             evict_scan: 16,
         }
     }

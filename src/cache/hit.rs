@@ -8,15 +8,59 @@ use crate::key::FlowKey;
 use crate::packet::Packet;
 use crate::pipeline::{Pipeline, Walk};
 use crate::trie::Indexed;
-use crate::verdict::Verdict;
+use crate::verdict::{Path, Verdict};
+
+/// Why an entry did not answer a packet by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotReady {
+    /// No packet came for as long as its segment lasts, or it is gone.
+    Idle,
+    /// Edits since its stamp touch it: these hooks in each direction.
+    Touched([HookSet; 2]),
+    /// A hook must see the packet, by its own wish or because its step does not fit.
+    Asked,
+}
 
 impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
-    /// Runs the entry's destiny on a packet; `None`, and nothing done, where the entry cannot answer it by itself: it has idled
-    /// out, an edit came since its stamp, or a hook must see the packet, by its own wish or because its step does not fit.
+    /// Runs the entry's destiny on a packet, where nothing stands against it; else nothing is done. An entry that is older than
+    /// the last edit and that no edit touched gets the stamp of now.
     ///
     /// Reads the session once.
     #[inline]
     pub(super) fn hit<P: Packet<Key = K>>(
+        &mut self,
+        entry: Entry,
+        packet: &mut P,
+        context: &mut Context,
+    ) -> Result<(Verdict, Path), NotReady>
+    where
+        H: Walk<P>,
+    {
+        let Some(session) = self.sessions.get_mut(entry.slot) else {
+            return Err(NotReady::Idle);
+        };
+        let idle = context
+            .now
+            .nanos()
+            .saturating_sub(session.last_seen.nanos());
+        if idle >= self.idle[session.segment as usize] {
+            return Err(NotReady::Idle);
+        }
+        let mut path = Path::Hit;
+        if session.stamp < self.log.current() {
+            match Self::touched(&self.log, self.edited, session, &mut self.stats) {
+                Some(touched) => return Err(NotReady::Touched(touched)),
+                None => session.stamp = self.log.current(),
+            }
+            path = Path::Restamped;
+        }
+        let verdict = self.run(entry, packet, context).ok_or(NotReady::Asked)?;
+        Ok((verdict, path))
+    }
+
+    /// Runs the entry's destiny on a packet, whatever its stamp; `None`, and nothing done, where a hook must see the packet.
+    #[inline]
+    pub(super) fn run<P: Packet<Key = K>>(
         &mut self,
         entry: Entry,
         packet: &mut P,
@@ -27,13 +71,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     {
         let session = self.sessions.get_mut(entry.slot)?;
         let half = &mut session.halves[entry.direction as usize];
-        let idle = context
-            .now
-            .nanos()
-            .saturating_sub(session.last_seen.nanos());
-        if idle >= self.idle[session.segment as usize]
-            || session.stamp < self.log.current()
-            || half.pending != HookSet::NONE
+        if half.pending != HookSet::NONE
             || half.trigger.fires(Signals::tcp(packet.tcp_flags().0))
             || !self.hooks.fits(&half.destiny, packet, context)
         {

@@ -46,6 +46,10 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     where
         H: Walk<P>,
     {
+        if !self.misses.take(context.now) {
+            let path = Path::Uncached(Uncached::OverBudget);
+            return (self.judge_once(packet, context), path);
+        }
         let ticket = self.log.ticket();
         let (arrived, length) = (packet.key(), packet.length());
         let mut half = Half::unjudged(packet.origin());
@@ -88,14 +92,18 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             return self.miss(packet, context);
         };
         session.touch(context.now);
+        let kept = session.kept.intersection(self.policies.grandfather);
         let half = &mut session.halves[entry.direction as usize];
         let first = half.packets == 0;
         half.count(length);
         let pending = half.pending;
-        let asked = if half.complete && self.hooks.fits(&half.destiny, packet, context) {
-            pending.union(half.destiny.asked(Signals::tcp(packet.tcp_flags().0)))
-        } else {
+        let fired = half.destiny.asked(Signals::tcp(packet.tcp_flags().0));
+        let asked = if !half.complete {
             HookSet::ALL
+        } else if self.hooks.fits(&half.destiny, packet, context) {
+            pending.union(fired)
+        } else {
+            HookSet::ALL.without(kept).union(pending).union(fired)
         };
         // The destiny is lent to the hooks; the entry is not ready while it is away.
         half.pending = HookSet::ALL;
@@ -233,6 +241,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             halves: [half, Half::unjudged(answer_origin)],
             stamp: ticket.redeem(),
             last_seen: context.now,
+            kept: HookSet::NONE,
             segment: Segment::Provisional,
             referenced: false,
         };

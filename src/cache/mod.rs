@@ -8,7 +8,9 @@
 //! | `lookup` | which entry is this packet's: by cookie, by key |
 //! | `hit` | the entry is fresh: run its destiny |
 //! | `miss` | no entry, or one that is not ready: take the packet through the hooks |
-//! | `revalidate` | the entry is older than the last edit: does any edit since touch it |
+//! | `revalidate` | the entry is older than the last edit: does any edit since touch it, and what then |
+//! | `policy` | revalidate, grandfather or kill: the owner's choice for each hook |
+//! | `pace` | how many flows may be judged anew at once |
 //! | `evict` | who ends, when, and who makes room |
 //! | `batch` | a burst of packets, looked up together |
 //! | `explain` | why this verdict |
@@ -21,12 +23,16 @@ mod explain;
 mod hit;
 mod lookup;
 mod miss;
+mod pace;
+mod policy;
 mod revalidate;
 mod session;
 mod stats;
 
 pub use config::{Config, ConfigError};
 pub use explain::{Explanation, Listed};
+pub use pace::Pace;
+pub use policy::{NoSuchHook, OnEdit};
 pub use session::Segment;
 pub use stats::{End, Stats};
 
@@ -40,7 +46,10 @@ use crate::pipeline::{Pipeline, Walk};
 use crate::time::Instant;
 use crate::trie::{Indexed, KeyIndex};
 use crate::verdict::{Outcome, Path, Verdict};
+use hit::NotReady;
 use lookup::Found;
+use pace::Tokens;
+use policy::Policies;
 use session::{Entry, Sessions, Slot};
 
 /// A flow cache over a pipeline of hooks.
@@ -66,6 +75,9 @@ pub struct FlowCache<K: FlowKey + Indexed, H: Pipeline> {
     log: RegionLog<HookSet>,
     /// The hooks that any commit so far named.
     edited: HookSet,
+    policies: Policies,
+    reruns: Tokens,
+    misses: Tokens,
     stats: Stats,
     scratch: Scratch,
     /// Nanoseconds that a session lasts without a packet, by `Segment as usize`: the configuration's durations, ready to be
@@ -96,6 +108,9 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             ],
             log: RegionLog::new(config.regions),
             edited: HookSet::NONE,
+            policies: Policies::default(),
+            reruns: Tokens::new(config.reruns),
+            misses: Tokens::new(config.misses),
             stats: Stats::default(),
             scratch: Scratch::new(),
             idle: [
@@ -139,8 +154,8 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             Found::Never(why) => (self.judge_once(packet, &mut context), Path::Uncached(why)),
             Found::Nothing => self.miss(packet, &mut context),
             Found::Entry(entry) => match self.hit(entry, packet, &mut context) {
-                Some(verdict) => (verdict, Path::Hit),
-                None => self.not_ready(entry, packet, &mut context),
+                Ok(answer) => answer,
+                Err(why) => self.not_ready(entry, why, packet, &mut context),
             },
         };
         let Context {
@@ -164,25 +179,24 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         outcome
     }
 
-    /// A packet whose entry did not answer at once: it has idled out, or is older than the last edit, or a hook must see the
-    /// packet.
+    /// A packet whose entry did not answer at once.
     fn not_ready<P: Packet<Key = K>>(
         &mut self,
         entry: Entry,
+        why: NotReady,
         packet: &mut P,
         context: &mut Context,
     ) -> (Verdict, Path)
     where
         H: Walk<P>,
     {
-        if self.is_idle(entry.slot, context.now) {
-            self.end(entry.slot, End::Idle);
-            return self.miss(packet, context);
-        }
-        let freshness = self.freshen::<P>(entry);
-        match self.hit(entry, packet, context) {
-            Some(verdict) => (verdict, freshness),
-            None => self.revisit(entry, packet, context),
+        match why {
+            NotReady::Asked => self.revisit(entry, packet, context),
+            NotReady::Touched(touched) => self.revalidate(entry, touched, packet, context),
+            NotReady::Idle => {
+                self.end(entry.slot, End::Idle);
+                self.miss(packet, context)
+            }
         }
     }
 

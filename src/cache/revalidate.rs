@@ -1,67 +1,115 @@
 //! The entry is older than the last edit: does any edit since touch it?
 
 use super::session::{Entry, Session};
-use super::{FlowCache, Stats};
+use super::{End, FlowCache, Segment, Stats};
 use crate::epoch::{RegionLog, Since};
-use crate::hook::{Direction, HookSet};
+use crate::hook::{Context, Direction, HookSet};
 use crate::key::FlowKey;
 use crate::packet::Packet;
 use crate::pipeline::{Pipeline, Walk};
 use crate::trie::Indexed;
-use crate::verdict::Path;
+use crate::verdict::{Path, Uncached, Verdict};
 
 /// Regions that are tested without asking the log's granules first.
 const FEW: usize = 4;
 
 impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
-    /// Brings an entry's session to the current generation and says what that took.
+    /// A packet of a session that edits touch: what comes of it follows the policy of each hook that was edited.
     ///
-    /// Both directions share the stamp, so both are tested. Where an edit touched one, its hooks look again: they keep or
-    /// replace their steps, or become pending. Cost: one comparison when nothing was committed since; one box test for each
-    /// region since and direction while these are few; else a few words of the log's granules, and where these do not clear the
-    /// session, a box test for each region since, at most as many as the log holds, until every hook ever edited is touched.
-    #[inline]
-    pub(super) fn freshen<P: Packet<Key = K>>(&mut self, entry: Entry) -> Path
-    where
-        H: Walk<P>,
-    {
-        match self.sessions.get(entry.slot) {
-            Some(session) if session.stamp < self.log.current() => self.revalidate::<P>(entry),
-            _ => Path::Hit,
-        }
-    }
-
-    fn revalidate<P: Packet<Key = K>>(&mut self, entry: Entry) -> Path
+    /// Both directions share the stamp, so both are brought up to date, or neither. Cost: for each hook that was edited and
+    /// direction, one [`Judge::recheck`](crate::hook::Judge::recheck); beyond the budget, one packet judged.
+    #[cold]
+    pub(super) fn revalidate<P: Packet<Key = K>>(
+        &mut self,
+        entry: Entry,
+        mut touched: [HookSet; 2],
+        packet: &mut P,
+        context: &mut Context,
+    ) -> (Verdict, Path)
     where
         H: Walk<P>,
     {
         let Some(session) = self.sessions.get_mut(entry.slot) else {
-            return Path::Hit;
+            return self.miss(packet, context);
         };
-        let touched = match Self::touched(&self.log, self.edited, session, &mut self.stats) {
-            Some(touched) => touched,
-            None => [HookSet::NONE; 2],
-        };
-        session.stamp = self.log.current();
-        let mut path = Path::Restamped;
-        for direction in Direction::BOTH {
-            let touched = touched[direction as usize];
-            if touched.is_empty() {
-                continue;
+        if session.segment == Segment::Established {
+            let keeping = self.policies.grandfather;
+            let [there, back] = &touched;
+            let kept = there.union(*back).intersection(keeping);
+            if !kept.is_empty() {
+                session.kept = session.kept.union(kept);
+                self.stats.grandfathered += 1;
+                touched = touched.map(|touched| touched.without(keeping));
             }
-            let views = session.views(direction);
-            let half = &mut session.halves[direction as usize];
-            let judge = self.hooks.recheck(&mut half.destiny, touched, &views);
-            half.pending = half.pending.union(judge);
+        }
+        let [there, back] = touched;
+        let all = there.union(back);
+        if !all.intersection(self.policies.kill).is_empty() {
+            self.end(entry.slot, End::Killed);
+            return self.miss(packet, context);
+        }
+        let mut path = Path::Restamped;
+        if !all.is_empty() {
+            if !self.reruns.take(context.now) {
+                return self.over_budget(entry, touched, packet, context);
+            }
             path = Path::Rechecked;
         }
-        path
+        session.stamp = self.log.current();
+        session.kept = session.kept.without(all);
+        for direction in Direction::BOTH {
+            let touched = touched[direction as usize];
+            if !touched.is_empty() {
+                let views = session.views(direction);
+                let half = &mut session.halves[direction as usize];
+                let judge = self.hooks.recheck(&mut half.destiny, touched, &views);
+                half.pending = half.pending.union(judge);
+            }
+        }
+        match self.run(entry, packet, context) {
+            Some(verdict) => (verdict, path),
+            None => self.revisit(entry, packet, context),
+        }
+    }
+
+    /// No more re-runs for now. The session stays as old as it is. A packet of a direction that no edit touches runs its destiny,
+    /// and so does one that only edits of hooks with slack touch; any other is judged without the cache.
+    fn over_budget<P: Packet<Key = K>>(
+        &mut self,
+        entry: Entry,
+        touched: [HookSet; 2],
+        packet: &mut P,
+        context: &mut Context,
+    ) -> (Verdict, Path)
+    where
+        H: Walk<P>,
+    {
+        let touched = touched[entry.direction as usize];
+        if touched.without(self.policies.slack).is_empty() {
+            if let Some(verdict) = self.run(entry, packet, context) {
+                return match touched.is_empty() {
+                    true => (verdict, Path::Hit),
+                    false => (verdict, Path::Stale),
+                };
+            }
+        }
+        if let Some(session) = self.sessions.get_mut(entry.slot) {
+            session.touch(context.now);
+            let half = &mut session.halves[entry.direction as usize];
+            if half.packets > 0 {
+                half.count(packet.length());
+            }
+        }
+        let path = Path::Uncached(Uncached::OverBudget);
+        (self.judge_once(packet, context), path)
     }
 
     /// The hooks whose edits since the stamp touch each direction; `None` when no edit touches the session.
     ///
-    /// A direction that no packet has come in depends on nothing yet.
-    fn touched(
+    /// A direction that no packet has come in depends on nothing yet. Cost: one box test for each region since and direction
+    /// while these are few; else a few words of the log's granules, and where these do not clear the session, a box test for each
+    /// region since, at most as many as the log holds, until every hook ever edited is touched.
+    pub(super) fn touched(
         log: &RegionLog<HookSet>,
         edited: HookSet,
         session: &Session<K, H::Destiny>,
@@ -88,7 +136,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 Since::Lost => {
                     stats.log_lost += 1;
                     return Some(Direction::BOTH.map(|direction| match seen(&direction) {
-                        true => HookSet::ALL,
+                        true => edited,
                         false => HookSet::NONE,
                     }));
                 }

@@ -108,6 +108,8 @@ pub(super) struct Session<K, D> {
     /// Everything that the halves hold and that is not pending was right at this generation.
     pub(super) stamp: Generation,
     pub(super) last_seen: Instant,
+    /// The hooks whose steps it keeps in spite of edits that touched it.
+    pub(super) kept: HookSet,
     pub(super) segment: Segment,
     /// Set by a hit, cleared by the hand that looks for a victim.
     pub(super) referenced: bool,

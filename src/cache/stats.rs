@@ -15,6 +15,8 @@ pub enum End {
     Rekeyed,
     /// Its owner removed it.
     Removed,
+    /// An edit touched it, of a hook whose edits [kill](super::OnEdit::Kill).
+    Killed,
 }
 
 impl End {
@@ -22,7 +24,13 @@ impl End {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every end in order.
-    pub const ALL: [Self; 4] = [Self::Idle, Self::Evicted, Self::Rekeyed, Self::Removed];
+    pub const ALL: [Self; 5] = [
+        Self::Idle,
+        Self::Evicted,
+        Self::Rekeyed,
+        Self::Removed,
+        Self::Killed,
+    ];
 }
 
 /// Counters of a cache since it was made. Each packet moves exactly one of the counters from `hits` to `uncached`, and one
@@ -36,6 +44,8 @@ pub struct Stats {
     pub restamped: u64,
     /// Packets answered by an entry whose hooks kept or replaced their steps after an edit.
     pub rechecked: u64,
+    /// Packets answered by an entry that an edit touched, beyond the budget of re-runs, as the hooks' slack allows.
+    pub stale: u64,
     /// Packets of cached flows that hooks judged again.
     pub revisited: u64,
     /// First packets of the second direction of a session.
@@ -60,6 +70,8 @@ pub struct Stats {
     pub one_way: u64,
     /// Sessions ended, by `End as usize`.
     pub ended: [u64; End::COUNT],
+    /// Times that a session kept the steps of hooks whose edits touched it.
+    pub grandfathered: u64,
     /// Commits published.
     pub commits: u64,
     /// Region tests made for entries older than the last commit.
@@ -78,7 +90,7 @@ impl Stats {
 
     /// Packets answered without any hook judging them.
     pub fn cached(&self) -> u64 {
-        self.hits + self.restamped + self.rechecked
+        self.hits + self.restamped + self.rechecked + self.stale
     }
 
     pub(super) fn count(&mut self, outcome: &Outcome) {
@@ -86,6 +98,7 @@ impl Stats {
             Path::Hit => &mut self.hits,
             Path::Restamped => &mut self.restamped,
             Path::Rechecked => &mut self.rechecked,
+            Path::Stale => &mut self.stale,
             Path::Revisited => &mut self.revisited,
             Path::FirstReply => &mut self.first_replies,
             Path::Miss => &mut self.misses,

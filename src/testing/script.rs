@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use super::hooks::{ToyMarker, ToyMeter, ToyNat, ToyTracker};
 use super::toy::{Choices, ToyPacket, host, packet};
 use super::uncached::Uncached;
-use crate::cache::{Config, FlowCache, Stats};
+use crate::cache::{Config, FlowCache, OnEdit, Pace, Stats};
 use crate::epoch::Change;
 use crate::hooks::filter::{EditError, Filter, Place, Policy, Rule, RuleId};
 use crate::hooks::route::{NextHopId, Routes, Target};
@@ -285,8 +285,15 @@ pub struct Story {
 }
 
 impl Story {
-    /// A story with a cache of so many sessions and regions.
-    pub fn new(sessions: usize, regions: usize, listed: bool) -> Self {
+    /// A story with a cache of so many sessions and regions, that may re-run and begin so many a second, and whose edits of one
+    /// hook kill what they touch.
+    pub fn new(
+        sessions: usize,
+        regions: usize,
+        listed: bool,
+        pace: Pace,
+        kills: Option<&str>,
+    ) -> Self {
         let config = Config {
             sessions,
             regions,
@@ -294,9 +301,16 @@ impl Story {
             idle_provisional: Duration::from_secs(4),
             idle_established: Duration::from_secs(16),
             idle_denied: Duration::from_secs(2),
+            reruns: pace,
+            misses: pace,
             ..Config::new([1, 2])
         };
-        let cache = FlowCache::new(config, hooks(listed)).expect("a valid configuration");
+        let mut cache = FlowCache::new(config, hooks(listed)).expect("a valid configuration");
+        if let Some(hook) = kills {
+            cache
+                .on_edit(hook, OnEdit::Kill)
+                .expect("a hook of the pipeline");
+        }
         Self {
             cache,
             twin: Uncached {
@@ -425,6 +439,10 @@ pub struct Script {
     pub regions: usize,
     /// Whether the marker lists its interests.
     pub listed: bool,
+    /// How many re-runs and misses are cached.
+    pub pace: Pace,
+    /// The hook whose edits kill.
+    pub kills: Option<&'static str>,
     /// What happens.
     pub ops: Vec<Op>,
 }
@@ -433,10 +451,27 @@ impl Script {
     /// The story that the bytes tell.
     pub fn read(bytes: &[u8]) -> Self {
         let mut choices = Choices::new(bytes);
+        let sessions = choices.one(&[1, 2, 3, 8, 64]);
+        let regions = choices.one(&[1, 2, 4, 64]);
+        // One byte says three things.
+        let manner = choices.byte();
         let mut script = Self {
-            sessions: choices.one(&[1, 2, 3, 8, 64]),
-            regions: choices.one(&[1, 2, 4, 64]),
-            listed: choices.below(2) == 1,
+            sessions,
+            regions,
+            listed: manner % 2 == 1,
+            pace: match manner >> 1 & 3 {
+                0 => Pace {
+                    per_second: 2,
+                    burst: 2,
+                },
+                _ => Pace::UNLIMITED,
+            },
+            kills: match manner >> 3 & 7 {
+                0 => Some("filter"),
+                1 => Some("nat"),
+                2 => Some("tracker"),
+                _ => None,
+            },
             ops: Vec::new(),
         };
         let cast: Vec<ToyPacket> = (0..6).map(|_| packet(&mut choices)).collect();
@@ -452,7 +487,13 @@ impl Script {
     ///
     /// What differed.
     pub fn play(&self) -> Result<Stats, String> {
-        let mut story = Story::new(self.sessions, self.regions, self.listed);
+        let mut story = Story::new(
+            self.sessions,
+            self.regions,
+            self.listed,
+            self.pace,
+            self.kills,
+        );
         for (number, op) in self.ops.iter().enumerate() {
             story
                 .play(op)
@@ -501,11 +542,13 @@ pub fn story(bytes: &[u8]) -> Result<Stats, String> {
             sessions,
             regions,
             listed,
+            pace,
+            kills,
             ops,
         } = script;
         let ops: Vec<String> = ops.iter().map(|op| format!("\n  {op:?}")).collect();
         format!(
-            "{what}\nsessions {sessions}, regions {regions}, listed {listed}:{}",
+            "{what}\nsessions {sessions}, regions {regions}, listed {listed}, {pace:?}, kills {kills:?}:{}",
             ops.concat()
         )
     })
