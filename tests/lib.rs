@@ -1,6 +1,7 @@
 //! The crate's promises, one module each. One binary, so that it links once.
 
 mod bounded;
+mod churn;
 mod conntrack;
 mod contract;
 mod corpus;
@@ -9,6 +10,7 @@ mod flood;
 mod floors;
 mod invalidation;
 mod key;
+mod policy;
 mod prefix;
 mod regressions;
 mod routes;

@@ -11,7 +11,7 @@
 //! * the first kind of edits, answered as a cache with one global generation would: every flow looks again after each.
 //!
 //! The traffic is the hard kind: each packet is of a flow drawn at random from all, so that hundreds of edits lie between two
-//! packets of a flow.
+//! packets of a flow. With `--skewed` it is of the common kind, where a few flows have most of the packets.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration as Span, Instant as Clock};
@@ -45,6 +45,9 @@ struct Options {
     /// Simulated seconds of traffic.
     #[arg(long, default_value_t = 10)]
     seconds: u32,
+    /// Traffic as it is, a few flows having most packets (Zipf's law with exponent 1), and not each packet of any flow.
+    #[arg(long)]
+    skewed: bool,
     /// Regions that the log remembers.
     #[arg(long, default_value_t = 4_096)]
     regions: usize,
@@ -359,6 +362,17 @@ impl Lane {
     }
 }
 
+/// The flow of the next packet.
+fn draw(options: &Options, prng: &mut SplitMix64) -> u32 {
+    if !options.skewed {
+        return prng.below(u64::from(options.flows)) as u32;
+    }
+    // The rank of Zipf's law, its sum taken for an integral; then ranks are scattered over the flows.
+    let uniform = (prng.next() >> 11) as f64 / (1u64 << 53) as f64;
+    let rank = f64::from(options.flows).powf(uniform) as u64;
+    (rank * 0x9e37_79b1 % u64::from(options.flows)) as u32
+}
+
 /// Traffic with edits.
 fn churn(options: &Options) {
     let mut lanes: Vec<Lane> = Mode::ALL
@@ -375,7 +389,7 @@ fn churn(options: &Options) {
         .collect();
     for slice in 0..slices {
         let flows: Vec<u32> = (0..between * edits as usize)
-            .map(|_| prng.below(u64::from(options.flows)) as u32)
+            .map(|_| draw(options, &mut prng))
             .collect();
         let packets: Vec<Parsed> = flows.iter().map(|n| packet(*n, options.share)).collect();
         let mut burst = Vec::with_capacity(between);
@@ -397,8 +411,13 @@ fn churn(options: &Options) {
         }
     }
     println!(
-        "{} edits a second for {} simulated seconds, {} packets a second over {} flows, an edit touches 1 in {}",
-        options.edits, options.seconds, options.packets, options.flows, options.share
+        "{} edits a second for {} simulated seconds, {} packets a second over {} flows{}, an edit touches 1 in {}",
+        options.edits,
+        options.seconds,
+        options.packets,
+        options.flows,
+        if options.skewed { " (skewed)" } else { "" },
+        options.share
     );
     println!(
         "{:<28} {:>8} {:>9} {:>10} {:>9} {:>9} {:>10} {:>7}",

@@ -2,6 +2,7 @@
 
 use super::FlowCache;
 use super::session::Entry;
+use crate::epoch::View;
 use crate::hook::Direction;
 use crate::key::FlowKey;
 use crate::pipeline::Pipeline;
@@ -32,6 +33,16 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             }
             if session.answers && session.keys[0] == session.keys[1] {
                 return Err("a session of one direction answers");
+            }
+            for direction in Direction::BOTH {
+                let views = session.views(direction);
+                let tuples = session.tuples(direction);
+                if View::ALL
+                    .iter()
+                    .any(|view| *tuples.of(*view) != views.of(*view).fields())
+                {
+                    return Err("a session's tuples are not those of its keys");
+                }
             }
             if session.stamp > self.log.current() {
                 return Err("a stamp is from the future");

@@ -162,7 +162,13 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 // Only this packet ends here: what the hooks behind have said before still stands.
                 half.destiny = destiny;
                 half.trigger = half.destiny.trigger();
-                half.pending = pending;
+                // Where a hook that was not asked ended the packet, it may end every packet; only its judgement can tell, so all
+                // are asked next time. A hook whose step is kept is not.
+                half.pending = if pending.is_empty() || !kept.is_empty() {
+                    pending
+                } else {
+                    HookSet::ALL
+                };
                 Path::Revisited
             }
             Err(why) => {
@@ -238,6 +244,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let mut session = Session {
             keys: [arrived, reply],
             answers: false,
+            translated: arrived != departed,
             halves: [half, Half::unjudged(answer_origin)],
             stamp: ticket.redeem(),
             last_seen: context.now,

@@ -23,12 +23,11 @@ pub enum OnEdit {
     /// The same, but while the budget for [re-runs](super::Config::reruns) is used up, packets of the session may still meet
     /// what it has. For hooks that shape traffic rather than protect anybody.
     RevalidateWithSlack,
-    /// A session that both directions have been seen of at the time of the edit keeps the hook's steps, and the hook is not
-    /// asked about them any more, for as long as the session lasts. Others are revalidated.
+    /// A session that packets of both directions got through at the time of the edit keeps the hook's steps, and the hook is
+    /// not asked about them any more, for as long as the session lasts. Others are revalidated: half-open ones, denied ones.
     ///
     /// The hook is asked all the same, and answers by the rules of now, where a packet does not fit its own step, where its own
-    /// trigger fires, where a hook before it says that all must look again ([`Recheck::JudgeAll`](crate::hook::Recheck)), and in
-    /// a direction that is denied. A session that has ended, by idling out say, begins anew and is not established.
+    /// trigger fires, and where another hook says that all must look again ([`Recheck::JudgeAll`](crate::hook::Recheck)). A session that has ended, by idling out say, begins anew and is not established.
     Grandfather,
     /// The session ends: the hooks get their steps back ([`Hook::release`](crate::hook::Hook::release)), and the packet is
     /// judged as the first of a new one. What hooks remember by themselves, as connection tracking does, they keep.

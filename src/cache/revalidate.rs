@@ -32,7 +32,9 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let Some(session) = self.sessions.get_mut(entry.slot) else {
             return self.miss(packet, context);
         };
-        if session.segment == Segment::Established {
+        let gets_through =
+            |session: &Session<K, H::Destiny>| session.halves.iter().all(|half| half.complete);
+        if session.segment == Segment::Established && gets_through(session) {
             let keeping = self.policies.grandfather;
             let [there, back] = &touched;
             let kept = there.union(*back).intersection(keeping);

@@ -104,6 +104,8 @@ pub(super) struct Session<K, D> {
     pub(super) keys: [K; 2],
     /// Whether packets with the reply's key find this session. Not for denials, nor where another session had the key first.
     pub(super) answers: bool,
+    /// Whether the tuples of a packet differ on its way.
+    pub(super) translated: bool,
     pub(super) halves: [Half<D>; 2],
     /// Everything that the halves hold and that is not pending was right at this generation.
     pub(super) stamp: Generation,
@@ -140,11 +142,9 @@ impl<K: FlowKey, D> Session<K, D> {
     /// The same as [`views`](Self::views), for patterns.
     #[inline]
     pub(super) fn tuples(&self, direction: Direction) -> Tuples {
-        let [key, other] = [self.key(direction), self.key(direction.reverse())];
-        let plain = key == other || key.inverse().as_ref() == Some(other);
         Tuples {
-            arrived: key.fields(),
-            translated: (!plain).then(|| {
+            arrived: self.key(direction).fields(),
+            translated: self.translated.then(|| {
                 let Views {
                     routed, departed, ..
                 } = self.views(direction);

@@ -49,9 +49,9 @@ pub(super) struct Granules {
 }
 
 impl Granules {
-    /// At least `words` words, at most 2^20.
+    /// About `words` words: a power of two from 2^10 to 2^20.
     pub(super) fn new(words: usize) -> Self {
-        let words = words.clamp(64, 1 << 20).next_power_of_two();
+        let words = words.clamp(1 << 10, 1 << 20).next_power_of_two();
         Self {
             words: vec![Generation::FIRST; words].into_boxed_slice(),
             newest: [[Generation::FIRST; KINDS]; 3],
