@@ -27,6 +27,12 @@ pub trait Pipeline {
     /// The places of the hooks of this name.
     fn hooks_named(&self, name: &str) -> HookSet;
 
+    /// The name of the hook at place `index`, for people; `None` where there is none.
+    fn name_of(&self, index: usize) -> Option<&'static str> {
+        let _ = index;
+        None
+    }
+
     /// Gives the hooks their steps back.
     fn release(&mut self, destiny: Self::Destiny);
 
@@ -189,6 +195,13 @@ macro_rules! tuple_pipeline {
                     set = set.union(HookSet::one($i));
                 })+
                 set
+            }
+
+            fn name_of(&self, index: usize) -> Option<&'static str> {
+                match index {
+                    $($i => Some(self.$i.name()),)+
+                    _ => None,
+                }
             }
 
             fn release(&mut self, destiny: Self::Destiny) {

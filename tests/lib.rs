@@ -5,6 +5,7 @@ mod churn;
 mod conntrack;
 mod contract;
 mod corpus;
+mod explain;
 mod filter;
 mod flood;
 mod floors;

@@ -7,6 +7,7 @@
 use gufc::cache::Stats;
 use gufc::testing::prng::SplitMix64;
 use gufc::testing::script::story;
+use gufc::verdict::Uncached;
 use proptest::prelude::*;
 
 /// Cases of a property: few by default, more where a variable says so.
@@ -50,6 +51,7 @@ fn stories_reach_every_outcome() {
         all.cookie_hits += stats.cookie_hits;
         all.cookie_misses += stats.cookie_misses;
         all.log_lost += stats.log_lost;
+        all.cleared += stats.cleared;
         all.one_way += stats.one_way;
         for (all, one) in all.uncached.iter_mut().zip(stats.uncached) {
             *all += one;
@@ -69,7 +71,9 @@ fn stories_reach_every_outcome() {
         all.cookie_hits,
         all.cookie_misses,
         all.log_lost,
+        all.cleared,
         all.one_way,
+        all.uncached[Uncached::OverBudget as usize],
     ];
     assert!(moved.iter().all(|count| *count > 0), "{all:?}");
     assert!(all.ended.iter().all(|count| *count > 0), "{all:?}");

@@ -11,9 +11,11 @@
 //! is removed, everything compared, the fifth put back, and everything compared again. The column of TCP flags and ICMP
 //! types is no part of a flow: it is applied to what the index gives, and compared too.
 //!
-//! Printed are one line each for the index, for a tight linear walk over arrays that finds all matches, and for the naive
-//! walk over patterns. Latencies are of single lookups of distinct headers in shuffled order, the cost of reading the clock
+//! Printed are one line each for the index (all matches, then the first), for a tuple space search that finds the first, for a
+//! tight linear walk over arrays that finds all, and for the naive walk over patterns. Latencies are of single lookups of distinct headers in shuffled order, the cost of reading the clock
 //! subtracted, and of a few rounds over all headers the least counts. The exit code is 1 when any list differed.
+
+mod tuple_space;
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -31,6 +33,7 @@ use gufc::testing::linear_interest::LinearInterests;
 use gufc::testing::prng::SplitMix64;
 use gufc::testing::rulegen::{self, Header, Profile, Rule};
 use gufc::testing::tight_walk::TightWalk;
+use tuple_space::TupleSpace;
 
 /// Check and measure the interest index against linear walks.
 #[derive(Parser)]
@@ -87,6 +90,17 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let index_time = latencies(&headers, 5, clock, |header| {
         bench.index.matches(&header.flow, &mut scratch).len()
     });
+    let first_time = latencies(&headers, 5, clock, |header| {
+        bench
+            .index
+            .first(&header.flow)
+            .map_or(0, |found| found.id.slot() as usize)
+    });
+    let tuples = TupleSpace::new(bench.rules.iter().map(|rule| &rule.pattern));
+    mismatches += bench.compare_tuples(&tuples, &headers);
+    let tuples_time = latencies(&headers, 3, clock, |header| {
+        tuples.first(&header.flow).unwrap_or(0) as usize
+    });
     let mut found = Vec::new();
     let some = &headers[..headers.len().min(20_000)];
     let tight_time = latencies(some, 3, clock, |header| {
@@ -123,6 +137,13 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     println!(
         "index  lookup {index_time}  insert {inserts}  remove {removes}  {:.1} B/rule  mismatches {mismatches}",
         stats.bytes as f64 / stats.patterns.max(1) as f64
+    );
+    println!("first  lookup {first_time}");
+    println!(
+        "tuples first  {tuples_time}  {} tables, index is {:.1} times as fast (means), {:.1} (medians)",
+        tuples.tables(),
+        tuples_time.mean / first_time.mean,
+        tuples_time.p50 / first_time.p50.max(1.0),
     );
     println!(
         "tight  lookup {tight_time}  {:.1} B/rule  index is {:.1} times as fast (means), {:.1} (medians)",
@@ -215,6 +236,15 @@ impl Bench {
                 !positions.eq(found.iter())
             })
             .count()
+    }
+
+    fn compare_tuples(&self, tuples: &TupleSpace, headers: &[Header]) -> usize {
+        let first = |header: &Header| {
+            let found = self.index.first(&header.flow)?;
+            self.index.get(found.id).copied()
+        };
+        let differs = |header: &&Header| first(header) != tuples.first(&header.flow);
+        headers.iter().filter(differs).count()
     }
 
     fn naive(&self, header: &Header, found: &mut Vec<u32>) {

@@ -3,9 +3,10 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::policy::Policies;
 use super::session::{Entry, Session};
-use super::{FlowCache, Segment};
-use crate::epoch::{Generation, Region, Since};
+use super::{FlowCache, Segment, Stats};
+use crate::epoch::{Generation, Region};
 use crate::hook::{Direction, HookSet};
 use crate::key::FlowKey;
 use crate::packet::Origin;
@@ -35,11 +36,7 @@ pub struct Listed<K> {
 
 impl<K: fmt::Display> fmt::Display for Listed<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let segment = match self.segment {
-            Segment::Denied => "denied",
-            Segment::Provisional => "provisional",
-            Segment::Established => "established",
-        };
+        let segment = self.segment;
         let [there, back] = self.packets;
         write!(
             f,
@@ -49,46 +46,88 @@ impl<K: fmt::Display> fmt::Display for Listed<K> {
     }
 }
 
-/// What the cache knows of a flow at this moment. Print it.
+/// What the cache knows of a flow at this moment, and how its next packet would fare. Print it.
+///
+/// ```text
+/// tcp 10.0.0.1:4000 > 192.0.2.1:80: cached, original direction, established, idle 2s
+///   12 packets, 9 back
+///   stamp: generation 4 of 6: stale, touched by
+///     generation 6, filter: tcp dport 80
+///   its next packet: the filter looks again
+///   filter: rule 3 may match: tcp flags rst drop; rule 7 decides: tcp dport 80 accept
+/// ```
 #[derive(Debug)]
 pub struct Explanation<'a, K, H: Pipeline> {
     hooks: &'a H,
     key: K,
     generation: Generation,
     found: Option<(Direction, &'a Session<K, H::Destiny>)>,
-    touching: Option<Vec<Region>>,
+    edits: Vec<Edit>,
+    /// Whether edits have been forgotten that may have touched it.
+    forgotten: bool,
+    /// The hooks that edits touch, in either direction.
+    touched: HookSet,
+    policies: Policies,
     idle: Duration,
+    expired: bool,
+}
+
+/// An edit that touches a session.
+#[derive(Clone, Copy, Debug)]
+struct Edit {
+    generation: Generation,
+    hooks: HookSet,
+    region: Region,
+    direction: Direction,
 }
 
 impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
-    /// What is cached for a flow and how it would fare: which steps its packets run, whether it is fresh, which edits touch
-    /// it. Changes nothing, not even recency.
+    /// What is cached for a flow and how it would fare: since which generation it is right, which edits touch it and what their
+    /// hooks do about that, which steps its packets run and which rules can still decide. Changes nothing, not even recency.
     ///
-    /// Cost: a lookup, and one box test for each region since its stamp.
+    /// Cost: a lookup, and one box test for each region since its stamp and direction.
     pub fn explain(&self, origin: Origin, key: &K, now: Instant) -> Explanation<'_, K, H> {
         let entry = self.find(origin, key);
         let found =
             entry.and_then(|Entry { slot, direction }| Some((direction, self.sessions.get(slot)?)));
-        let touching = match found.map(|(_, session)| self.log.since(session.stamp)) {
-            None | Some(Since::Fresh) => Some(Vec::new()),
-            Some(Since::Lost) => None,
-            Some(Since::Regions(regions)) => found.map(|(direction, session)| {
-                let views = session.views(direction);
-                let touches = |region: &&Region| region.pattern.contains(views.of(region.view));
-                regions
-                    .map(|(_, region)| region)
-                    .filter(touches)
-                    .copied()
-                    .collect()
-            }),
-        };
+        let mut edits = Vec::new();
+        let mut forgotten = false;
+        let mut touched = HookSet::NONE;
+        if let Some((_, session)) = found {
+            let mut stats = Stats::default();
+            if let Some([there, back]) = Self::touched(&self.log, self.edited, session, &mut stats)
+            {
+                touched = there.union(back);
+            }
+            forgotten = stats.log_lost > 0;
+            for direction in Direction::BOTH {
+                if session.halves[direction as usize].packets == 0 {
+                    continue;
+                }
+                let tuples = session.tuples(direction);
+                for (generation, hooks, region) in self.log.edits_since(session.stamp) {
+                    if region.pattern.matches(tuples.of(region.view)) {
+                        edits.push(Edit {
+                            generation,
+                            hooks,
+                            region: *region,
+                            direction,
+                        });
+                    }
+                }
+            }
+        }
         Explanation {
             hooks: &self.hooks,
             key: *key,
             generation: self.log.current(),
             found,
-            touching,
+            edits,
+            forgotten,
+            touched,
+            policies: self.policies,
             idle: found.map_or(Duration::ZERO, |(_, session)| now - session.last_seen),
+            expired: entry.is_some_and(|entry| self.is_idle(entry.slot, now)),
         }
     }
 
@@ -130,42 +169,140 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     }
 }
 
+impl<K, H: Pipeline> Explanation<'_, K, H> {
+    /// Whether a session is cached for the key.
+    pub fn is_cached(&self) -> bool {
+        self.found.is_some()
+    }
+
+    /// The generation at which what is cached was last known to be right.
+    pub fn stamp(&self) -> Option<Generation> {
+        self.found.map(|(_, session)| session.stamp)
+    }
+
+    /// The edits since then that touch the session in either direction, newest first of each direction: their generations and
+    /// regions. Older ones may have been [forgotten](Self::is_forgotten).
+    pub fn edits(&self) -> impl Iterator<Item = (Generation, Region)> {
+        self.edits.iter().map(|edit| (edit.generation, edit.region))
+    }
+
+    /// Whether edits since then have fallen off the region log that may have touched the session, so that all hooks look again.
+    pub fn is_forgotten(&self) -> bool {
+        self.forgotten
+    }
+
+    /// Whether an edit touches what is cached.
+    pub fn is_stale(&self) -> bool {
+        !self.touched.is_empty()
+    }
+}
+
+/// The names of some of a pipeline's hooks.
+struct Names<'a, H>(&'a H, HookSet);
+
+impl<H: Pipeline> fmt::Display for Names<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first = true;
+        for index in 0..16 {
+            if let (true, Some(name)) = (self.1.contains(index), self.0.name_of(index)) {
+                write!(f, "{}{name}", if first { "" } else { ", " })?;
+                first = false;
+            }
+        }
+        if first { f.write_str("a hook") } else { Ok(()) }
+    }
+}
+
 impl<K: FlowKey + Indexed + fmt::Display, H: Pipeline> fmt::Display for Explanation<'_, K, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((direction, session)) = self.found else {
             return writeln!(f, "{}: not cached", self.key);
         };
         let half = &session.halves[direction as usize];
-        let way = if direction == Direction::Original {
-            "original"
-        } else {
-            "reply"
+        let way = |direction| match direction {
+            Direction::Original => "original",
+            Direction::Reply => "reply",
         };
+        let [there, back] = session.halves.each_ref().map(|half| half.packets);
         writeln!(
             f,
-            "{}: cached, {way} direction, idle {:?}",
-            self.key, self.idle
+            "{}: cached, {} direction, {}, idle {:?}",
+            self.key,
+            way(direction),
+            session.segment,
+            self.idle
         )?;
+        writeln!(f, "  {there} packets, {back} back")?;
         write!(
             f,
             "  stamp: generation {} of {}: ",
             session.stamp, self.generation
         )?;
-        match &self.touching {
-            None => writeln!(f, "older than the region log, every hook looks again")?,
-            Some(_) if session.stamp == self.generation => writeln!(f, "fresh")?,
-            Some(regions) if regions.is_empty() => writeln!(f, "stale, no edit since touches it")?,
-            Some(regions) => {
-                writeln!(f, "stale, touched by {} edited regions", regions.len())?;
-                for region in regions {
-                    writeln!(f, "    {region}")?;
-                }
+        if session.stamp == self.generation {
+            writeln!(f, "fresh")?;
+        } else if self.forgotten {
+            writeln!(f, "older than the region log, and edits came near it")?;
+        } else if self.edits.is_empty() {
+            writeln!(f, "no edit since touches it")?;
+        } else {
+            writeln!(f, "stale, touched by")?;
+        }
+        for edit in &self.edits {
+            let names = Names(self.hooks, edit.hooks);
+            write!(
+                f,
+                "    generation {}, {names}: {}",
+                edit.generation, edit.region
+            )?;
+            match edit.direction == direction {
+                true => writeln!(f)?,
+                false => writeln!(f, " ({} direction)", way(edit.direction))?,
             }
+        }
+        self.fate(session, f)?;
+        if !session.kept.is_empty() {
+            let names = Names(self.hooks, session.kept);
+            writeln!(f, "  kept in spite of edits: the steps of {names}")?;
         }
         if half.pending == HookSet::NONE {
             self.hooks.describe(&half.destiny, f)
         } else {
-            writeln!(f, "  hooks judge its next packet")
+            let names = Names(self.hooks, half.pending);
+            writeln!(f, "  {names}: to judge its next packet")
+        }
+    }
+}
+
+impl<K: FlowKey, H: Pipeline> Explanation<'_, K, H> {
+    /// What the session's next packet meets.
+    fn fate(&self, session: &Session<K, H::Destiny>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keeping = if session.gets_through() {
+            self.policies.grandfather
+        } else {
+            HookSet::NONE
+        };
+        let looking = self.touched.without(keeping);
+        if self.expired {
+            writeln!(
+                f,
+                "  its next packet: begins a new session, this one has idled out"
+            )
+        } else if self.touched.is_empty() {
+            Ok(())
+        } else if looking.is_empty() {
+            let names = Names(self.hooks, self.touched);
+            writeln!(
+                f,
+                "  its next packet: keeps what {names} said, being established"
+            )
+        } else if !looking.intersection(self.policies.kill).is_empty() {
+            writeln!(
+                f,
+                "  its next packet: ends the session and begins a new one"
+            )
+        } else {
+            let names = Names(self.hooks, looking);
+            writeln!(f, "  its next packet: {names} to look again")
         }
     }
 }

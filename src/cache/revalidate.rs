@@ -1,7 +1,7 @@
 //! The entry is older than the last edit: does any edit since touch it?
 
 use super::session::{Entry, Session};
-use super::{End, FlowCache, Segment, Stats};
+use super::{End, FlowCache, Stats};
 use crate::epoch::{RegionLog, Since};
 use crate::hook::{Context, Direction, HookSet};
 use crate::key::FlowKey;
@@ -32,9 +32,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let Some(session) = self.sessions.get_mut(entry.slot) else {
             return self.miss(packet, context);
         };
-        let gets_through =
-            |session: &Session<K, H::Destiny>| session.halves.iter().all(|half| half.complete);
-        if session.segment == Segment::Established && gets_through(session) {
+        if session.gets_through() {
             let keeping = self.policies.grandfather;
             let [there, back] = &touched;
             let kept = there.union(*back).intersection(keeping);

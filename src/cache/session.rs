@@ -1,6 +1,7 @@
 //! Sessions: one slot with two keys and one stamp, so that both directions of a flow live and die together.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::cookie::FlowCookie;
 use crate::destiny::Destiny;
@@ -53,6 +54,16 @@ pub enum Segment {
     Provisional,
     /// Both directions have been seen.
     Established,
+}
+
+impl fmt::Display for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Denied => "denied",
+            Self::Provisional => "provisional",
+            Self::Established => "established",
+        })
+    }
 }
 
 /// One direction's half of a session.
@@ -120,6 +131,11 @@ pub(super) struct Session<K, D> {
 impl<K: FlowKey, D> Session<K, D> {
     pub(super) fn key(&self, direction: Direction) -> &K {
         &self.keys[direction as usize]
+    }
+
+    /// Whether packets of both directions have got past every hook.
+    pub(super) fn gets_through(&self) -> bool {
+        self.segment == Segment::Established && self.halves.iter().all(|half| half.complete)
     }
 
     /// A packet of it came.

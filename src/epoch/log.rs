@@ -165,16 +165,28 @@ impl<H: Copy> RegionLog<H> {
         } else if stamp < self.lost {
             Since::Lost
         } else {
-            let (new, old) = self.ring.split_at(self.next);
             Since::Regions(
-                new.iter()
-                    .rev()
-                    .chain(old.iter().rev())
-                    .map_while(|place| place.as_ref())
-                    .take_while(move |logged| logged.generation > stamp)
-                    .map(|logged| (logged.hook, &logged.region)),
+                self.edits_since(stamp)
+                    .map(|(_, hook, region)| (hook, region)),
             )
         }
+    }
+
+    /// The regions published after `stamp` that the ring still remembers, newest first, each with its generation and its hook.
+    /// Cost: O(1) for each.
+    pub fn edits_since(&self, stamp: Generation) -> impl Iterator<Item = (Generation, H, &Region)> {
+        let (new, old) = self.ring.split_at(self.next);
+        new.iter()
+            .rev()
+            .chain(old.iter().rev())
+            .map_while(|place| place.as_ref())
+            .take_while(move |logged| logged.generation > stamp)
+            .map(|logged| (logged.generation, logged.hook, &logged.region))
+    }
+
+    /// Whether everything published after `stamp` is still in the ring.
+    pub fn remembers(&self, stamp: Generation) -> bool {
+        stamp >= self.lost
     }
 }
 

@@ -314,20 +314,19 @@ impl Hook for Filter {
         let Some(program) = self.programs.get(*step) else {
             return f.write_str("no program");
         };
+        // What stands in the program can still match; the first that must match decides.
         for slot in program.rules() {
             if let Some(held) = self.rules.at(slot) {
-                write!(f, "[rule {}: {}] ", held.id, held.rule)?;
+                if held.rule.is_final() {
+                    return write!(f, "rule {} decides: {}", held.id, held.rule);
+                }
+                write!(f, "rule {} may match: {}; ", held.id, held.rule)?;
             }
         }
-        write!(
-            f,
-            "then {}",
-            if self.policy == Policy::Accept {
-                "accept"
-            } else {
-                "drop"
-            }
-        )
+        f.write_str(match self.policy {
+            Policy::Accept => "else accept",
+            Policy::Drop => "else drop",
+        })
     }
 }
 
