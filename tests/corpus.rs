@@ -48,3 +48,13 @@ fn prefix_operations() {
     });
     assert!(files > 50, "{files} files");
 }
+
+#[test]
+fn interest_operations() {
+    let files = replay("interest", |bytes| {
+        if let Err(difference) = gufc::testing::interest::interest_ops(bytes) {
+            panic!("{difference}");
+        }
+    });
+    assert!(files > 50, "{files} files");
+}

@@ -29,6 +29,7 @@ use alloc::vec::Vec;
 use super::pool::{NONE, Pool};
 use super::rule::{Dimension, Flow, Rule};
 use super::table::{Slot, Table};
+use super::visit::Visit;
 
 /// What a key has: a rule, a list or a bucket. 32 bytes, on a boundary of 32, so that it never straddles a cache line.
 #[derive(Clone, Copy, Debug)]
@@ -176,11 +177,17 @@ struct Bucket {
         reason = "growth moves pointers, not a kilobyte for each"
     )]
     summaries: Vec<Box<Groups>>,
+    /// Of the chunks of each summary: the earliest priority.
+    firsts: Vec<u64>,
 }
 
 #[derive(Debug)]
 struct Chunk {
     groups: Box<Groups>,
+    /// The earliest priority in it.
+    first: u64,
+    /// Rules that are no more than their nibbles say, so that a candidate needs no test.
+    exact: u64,
     base: u32,
     count: usize,
 }
@@ -208,6 +215,7 @@ impl Buckets {
             size_of::<Bucket>()
                 + bucket.values.len() * 6
                 + bucket.chunks.capacity() * size_of::<Chunk>()
+                + bucket.firsts.capacity() * size_of::<u64>()
                 + (bucket.chunks.len() + bucket.summaries.len()) * size_of::<Groups>()
                 + bucket.summaries.capacity() * size_of::<usize>()
         };
@@ -394,6 +402,7 @@ impl Buckets {
             values: BTreeSet::new(),
             chunks: Vec::new(),
             summaries: Vec::new(),
+            firsts: Vec::new(),
         }));
         if let Some(number) = self.vacant.pop() {
             if let Some(place) = self.buckets.get_mut(number as usize) {
@@ -436,9 +445,12 @@ impl Buckets {
         {
             if bucket.chunks.len() % 64 == 0 {
                 bucket.summaries.push(Box::new([[0; 16]; 10]));
+                bucket.firsts.push(u64::MAX);
             }
             bucket.chunks.push(Chunk {
                 groups: Box::new([[0; 16]; 10]),
+                first: u64::MAX,
+                exact: 0,
                 base: NONE,
                 count: 0,
             });
@@ -449,6 +461,11 @@ impl Buckets {
             let nibbles = nibbles(&rule);
             mark(&mut chunk.groups, &nibbles, at);
             chunk.count += 1;
+            chunk.first = chunk.first.min(rule.priority);
+            chunk.exact |= u64::from(is_exact(&rule)) << at;
+            if let Some(first) = bucket.firsts.last_mut() {
+                *first = rule.priority.min(*first);
+            }
             let mut base = chunk.base;
             if let Some(summary) = bucket.summaries.last_mut() {
                 mark(summary, &nibbles, index % 64);
@@ -478,14 +495,18 @@ impl Buckets {
         self.rules.remove(&mut last.base, last.count, last_at);
         last.count = last_at;
         erase(&mut last.groups, last_at);
+        last.exact &= !(1 << last_at);
+        last.first = earliest(self.rules.block(last.base, last.count));
         let summary = bucket.summaries.get_mut(last_index / 64)?;
         summarize(summary, &last.groups, last_index % 64);
         if last.count == 0 {
             bucket.chunks.pop();
             if last_index % 64 == 0 {
                 bucket.summaries.pop();
+                bucket.firsts.pop();
             }
         }
+        bucket.review(last_index / 64);
         if (index, at) == (last_index, last_at) {
             return Some(moved);
         }
@@ -496,8 +517,11 @@ impl Buckets {
         let nibbles = nibbles(&moved);
         erase(&mut chunk.groups, at);
         mark(&mut chunk.groups, &nibbles, at);
+        chunk.exact = chunk.exact & !(1 << at) | u64::from(is_exact(&moved)) << at;
+        chunk.first = earliest(self.rules.block(chunk.base, chunk.count));
         let summary = bucket.summaries.get_mut(index / 64)?;
         summarize(summary, &chunk.groups, index % 64);
+        bucket.review(index / 64);
         let slot = moved.slot() + 1;
         self.places.change(u64::from(slot), |_| Whereabouts {
             slot,
@@ -513,17 +537,17 @@ impl Buckets {
 
     /// Gives priority and slot of every rule of a cell that admits the flow to `visit`.
     #[inline]
-    pub(super) fn admitting(&self, cell: &Cell, flow: &Flow, visit: &mut impl FnMut(u64, u32)) {
+    pub(super) fn admitting(&self, cell: &Cell, flow: &Flow, visit: &mut impl Visit) {
         match cell.kind() {
             ONE => {
                 if cell.content.admits(flow) {
-                    visit(cell.content.priority, cell.content.slot());
+                    visit.visit(cell.content.priority, cell.content.slot());
                 }
             }
             LIST => {
                 for rule in self.rules.block(cell.base(), cell.count()) {
                     if rule.admits(flow) {
-                        visit(rule.priority, rule.slot());
+                        visit.visit(rule.priority, rule.slot());
                     }
                 }
             }
@@ -531,7 +555,7 @@ impl Buckets {
         }
     }
 
-    fn admitting_bucket(&self, number: u32, flow: &Flow, visit: &mut impl FnMut(u64, u32)) {
+    fn admitting_bucket(&self, number: u32, flow: &Flow, visit: &mut impl Visit) {
         let Some(Some(bucket)) = self.buckets.get(number as usize) else {
             return;
         };
@@ -544,7 +568,11 @@ impl Buckets {
             }
         }
         let nibbles = nibbles_of(flow);
-        for (summary, chunks) in bucket.summaries.iter().zip(bucket.chunks.chunks(64)) {
+        let summaries = bucket.summaries.iter().zip(&bucket.firsts);
+        for ((summary, first), chunks) in summaries.zip(bucket.chunks.chunks(64)) {
+            if !visit.wants(*first) {
+                continue;
+            }
             let mut may = if chunks.len() < 3 {
                 u64::MAX >> (64 - chunks.len())
             } else {
@@ -556,15 +584,19 @@ impl Buckets {
                 let Some(chunk) = chunk else {
                     break;
                 };
+                if !visit.wants(chunk.first) {
+                    continue;
+                }
                 let block = self.rules.block(chunk.base, chunk.count);
                 let mut candidates = intersect(&chunk.groups, &nibbles);
                 while candidates != 0 {
-                    if let Some(rule) = block.get(candidates.trailing_zeros() as usize) {
-                        if rule.admits(flow) {
-                            visit(rule.priority, rule.slot());
+                    let at = candidates.trailing_zeros();
+                    candidates &= candidates - 1;
+                    if let Some(rule) = block.get(at as usize) {
+                        if chunk.exact >> at & 1 == 1 || rule.admits(flow) {
+                            visit.visit(rule.priority, rule.slot());
                         }
                     }
-                    candidates &= candidates - 1;
                 }
             }
         }
@@ -737,6 +769,12 @@ impl Buckets {
                 }
                 seen(rule);
             }
+            let exact = (0..).zip(block).fold(0, |exact, (at, rule)| {
+                exact | u64::from(is_exact(rule)) << at
+            });
+            if chunk.first != earliest(block) || chunk.exact != exact {
+                return Err("bucket: summary of a chunk");
+            }
             if *chunk.groups != groups {
                 return Err("bucket: bits of a chunk");
             }
@@ -747,6 +785,14 @@ impl Buckets {
                 }
                 summary = [[0; 16]; 10];
             }
+        }
+        for (at, first) in bucket.firsts.iter().enumerate() {
+            if *first != bucket.first_of(at) {
+                return Err("bucket: earliest of a summary");
+            }
+        }
+        if bucket.firsts.len() != bucket.summaries.len() {
+            return Err("bucket: count of summaries");
         }
         if total != bucket.len || total == 0 {
             return Err("bucket: count of rules");
@@ -779,6 +825,49 @@ impl Bucket {
             .skip(self.level)
             .find_map(|(at, dimension)| Some((value_in(at, rule.exact(dimension)?), at)))
     }
+}
+
+impl Bucket {
+    /// The earliest priority in the chunks of a summary.
+    fn first_of(&self, summary: usize) -> u64 {
+        let chunks = self.chunks.chunks(64).nth(summary).unwrap_or(&[]);
+        chunks
+            .iter()
+            .map(|chunk| chunk.first)
+            .min()
+            .unwrap_or(u64::MAX)
+    }
+
+    /// Brings [`firsts`](Self::firsts) up to date. Cost: 64 chunks.
+    fn review(&mut self, summary: usize) {
+        let found = self.first_of(summary);
+        if let Some(first) = self.firsts.get_mut(summary) {
+            *first = found;
+        }
+    }
+}
+
+/// The earliest priority of some rules.
+fn earliest(rules: &[Rule]) -> u64 {
+    rules
+        .iter()
+        .map(|rule| rule.priority)
+        .min()
+        .unwrap_or(u64::MAX)
+}
+
+/// Whether a rule admits exactly the flows that have its nibbles: it asks for nothing else, and its port ranges are whole blocks.
+fn is_exact(rule: &Rule) -> bool {
+    let whole = |(first, width): (u16, u16)| {
+        let last = first.wrapping_add(width);
+        // Nibbles below the one where the ends part must run from 0 to 15.
+        let below = match (first ^ last).checked_ilog2() {
+            None => 0,
+            Some(bit) => (1u16 << (bit / 4 * 4)) - 1,
+        };
+        first & below == 0 && last & below == below
+    };
+    rule.asks_protocol_at_most() && whole(rule.source_ports()) && whole(rule.destination_ports())
 }
 
 /// A value with the number of its dimension above it: 24 bits.

@@ -10,6 +10,7 @@ use super::prefix::{Bits, Hit};
 use super::rule::{Flow, Rule};
 use super::slab::{Marks, Slab};
 use super::space::{Space, WALK_STEP};
+use super::visit::{All, First};
 use crate::key::{Cidr, Family, Fields, Pattern};
 
 /// Patterns with a priority and a payload, found by the flows that they match.
@@ -184,23 +185,23 @@ impl<T> InterestIndex<T> {
             probes,
         } = scratch;
         found.clear();
-        let visit = |priority, slot| {
+        let mut visit = All(|priority, slot| {
             found.push(Match {
                 priority,
                 id: self.slots.id(slot),
             });
-        };
+        });
         let packed = Flow::of(flow);
         let sought = match flow.family {
             Family::V4 => {
                 let addresses = (narrow_bits(flow.source), narrow_bits(flow.destination));
                 let room = (ready(sources, 33), ready(destinations, 33));
-                self.v4.admitting(addresses, &packed, room, visit)
+                self.v4.admitting(addresses, &packed, room, &mut visit)
             }
             Family::V6 => {
                 let room = (ready(sources, 129), ready(destinations, 129));
                 let addresses = (flow.source, flow.destination);
-                self.v6.admitting(addresses, &packed, room, visit)
+                self.v6.admitting(addresses, &packed, room, &mut visit)
             }
         };
         *probes = sought.probes;
@@ -210,22 +211,14 @@ impl<T> InterestIndex<T> {
         found
     }
 
-    /// The first pattern, in the order of priority, that matches a flow. Cost: as [`matches`](Self::matches), but for the
-    /// sorting; allocates nothing.
+    /// The first pattern, in the order of priority, that matches a flow.
+    ///
+    /// Cost: as [`matches`](Self::matches), but for the sorting, and for patterns of one pair of prefixes: there, 64 or 4,096 at a
+    /// time are passed over where all of them come later than one already found. Allocates nothing.
     pub fn first(&self, flow: &Fields) -> Option<Match> {
-        let mut best: Option<Match> = None;
-        let visit = |priority, slot| {
-            let earlier = match best {
-                None => true,
-                Some(held) if held.priority != priority => priority < held.priority,
-                Some(held) => self.slots.sequence(slot) < self.slots.sequence(held.id.slot),
-            };
-            if earlier {
-                best = Some(Match {
-                    priority,
-                    id: self.slots.id(slot),
-                });
-            }
+        let mut visit = First {
+            best: None,
+            sequence: |slot| self.slots.sequence(slot),
         };
         let packed = Flow::of(flow);
         match flow.family {
@@ -233,16 +226,19 @@ impl<T> InterestIndex<T> {
                 let addresses = (narrow_bits(flow.source), narrow_bits(flow.destination));
                 let (mut sources, mut destinations) = (u32::NO_HITS, u32::NO_HITS);
                 let room = (sources.as_mut(), destinations.as_mut());
-                self.v4.admitting(addresses, &packed, room, visit);
+                self.v4.admitting(addresses, &packed, room, &mut visit);
             }
             Family::V6 => {
                 let (mut sources, mut destinations) = (u128::NO_HITS, u128::NO_HITS);
                 let room = (sources.as_mut(), destinations.as_mut());
                 let addresses = (flow.source, flow.destination);
-                self.v6.admitting(addresses, &packed, room, visit);
+                self.v6.admitting(addresses, &packed, room, &mut visit);
             }
         }
-        best
+        visit.best.map(|(priority, slot)| Match {
+            priority,
+            id: self.slots.id(slot),
+        })
     }
 
     /// Calls `visit` once with each pattern that some flow of `region` matches, in no stated order.

@@ -46,6 +46,7 @@ mod slab;
 mod space;
 mod table;
 mod trigger;
+mod visit;
 mod walk;
 
 pub use index::{Entry, Full, InterestId, InterestIndex, Match, Scratch, Stats};

@@ -120,6 +120,11 @@ impl Rule {
         MASKS[(self.slot_any >> 28) as usize]
     }
 
+    /// Whether locality and zone may have any value.
+    pub(super) fn asks_protocol_at_most(&self) -> bool {
+        self.mask() & !PROTOCOL_MASK == 0
+    }
+
     pub(super) fn source_ports(&self) -> (u16, u16) {
         (self.first[SOURCE], self.width[SOURCE])
     }

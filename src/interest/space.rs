@@ -28,6 +28,7 @@ use super::bucket::{Buckets, Cell};
 use super::prefix::{Bits, Hit, PrefixTrie};
 use super::rule::{Flow, Rule};
 use super::table::{Slot, Table};
+use super::visit::Visit;
 use super::walk::Walk;
 
 /// A prefix: its bits, zeros behind them, and its length.
@@ -236,7 +237,7 @@ impl<A: Bits> Space<A> {
         addresses: (A, A),
         flow: &Flow,
         room: (&mut [Hit], &mut [Hit]),
-        mut visit: impl FnMut(u64, u32),
+        visit: &mut impl Visit,
     ) -> Sought {
         let can_walk = self.walk_reach == ALL;
         let walk = |visit: &mut _| {
@@ -247,7 +248,7 @@ impl<A: Bits> Space<A> {
             }
         };
         if can_walk && self.len <= SMALL {
-            return walk(&mut visit);
+            return walk(visit);
         }
         let (sources, destinations) = self.gather(addresses, room);
         // Where in the list the destinations with each partner bit begin: they come by length, so those of a bit adjoin.
@@ -260,7 +261,7 @@ impl<A: Bits> Space<A> {
         if can_walk {
             let allowed = sources.iter().map(|s| (s.partners & lengths).count_ones());
             if allowed.sum::<u32>() as usize * RULES_PER_PROBE > self.len {
-                return walk(&mut visit);
+                return walk(visit);
             }
         }
         let mut batch = [(0u64, 0u32); BATCH];
@@ -284,13 +285,13 @@ impl<A: Bits> Space<A> {
                     waiting += 1;
                     if waiting == BATCH {
                         probes += waiting;
-                        self.probe(&batch, flow, &mut visit);
+                        self.probe(&batch, flow, visit);
                         waiting = 0;
                     }
                 }
             }
         }
-        self.probe(batch.get(..waiting).unwrap_or(&[]), flow, &mut visit);
+        self.probe(batch.get(..waiting).unwrap_or(&[]), flow, visit);
         Sought {
             probes: probes + waiting,
             in_order: false,
@@ -331,7 +332,7 @@ impl<A: Bits> Space<A> {
     }
 
     #[inline]
-    fn probe(&self, batch: &[(u64, u32)], flow: &Flow, visit: &mut impl FnMut(u64, u32)) {
+    fn probe(&self, batch: &[(u64, u32)], flow: &Flow, visit: &mut impl Visit) {
         let mut cells = [Cell::EMPTY; BATCH];
         for (cell, (_, hash)) in cells.iter_mut().zip(batch) {
             *cell = self.pairs.peek(*hash);

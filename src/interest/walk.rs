@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 use super::prefix::Bits;
 use super::rule::{Flow, Rule};
 use super::space::Prefix;
+use super::visit::Visit;
 
 const CHUNK: usize = 64;
 /// Two neighbours with so few rules together are joined.
@@ -166,14 +167,8 @@ impl<A: Bits> Walk<A> {
             .saturating_sub(1)
     }
 
-    /// Gives priority and slot of every rule that admits the flow to `visit`, in order.
-    pub(super) fn admitting(
-        &self,
-        source: A,
-        destination: A,
-        flow: &Flow,
-        visit: &mut impl FnMut(u64, u32),
-    ) {
+    /// Gives priority and slot of every rule that admits the flow to `visit`, in order, until it is done.
+    pub(super) fn admitting(&self, source: A, destination: A, flow: &Flow, visit: &mut impl Visit) {
         let address = (source.aligned(), destination.aligned());
         for chunk in &self.chunks {
             let hits = chunk.hits(address, flow);
@@ -183,7 +178,10 @@ impl<A: Bits> Walk<A> {
                     let lane = (at * 8 + word.trailing_zeros() as usize / 8) % CHUNK;
                     word &= word - 1;
                     if lane < chunk.count {
-                        visit(chunk.priority[lane], chunk.slot[lane]);
+                        visit.visit(chunk.priority[lane], chunk.slot[lane]);
+                        if visit.is_done() {
+                            return;
+                        }
                     }
                 }
             }
