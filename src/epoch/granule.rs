@@ -159,6 +159,7 @@ const fn mask(len: u8) -> u128 {
 
 #[cfg(test)]
 mod tests {
+    use alloc::format;
     use alloc::vec::Vec;
 
     use super::*;
