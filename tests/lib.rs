@@ -9,6 +9,7 @@ mod explain;
 mod filter;
 mod flood;
 mod floors;
+mod interests;
 mod invalidation;
 mod key;
 mod policy;
