@@ -1,5 +1,5 @@
-//! All matches of distinct headers: the interest index beside a tight linear walk, at 1,000, 10,000 and 100,000 rules; and
-//! an insert with a remove.
+//! All matches and the first match of distinct headers: the interest index beside a tight linear walk, at 256 to 100,000
+//! rules; and an insert with a remove.
 //!
 //! Rules and headers are made (`gufc::testing::rulegen`, seed 1). Before anything is timed, every list of the index is
 //! compared with the walk's.
@@ -52,6 +52,9 @@ fn lookup(c: &mut Criterion) {
             group.bench_function(BenchmarkId::new("index", count), |b| {
                 b.iter(|| index.matches(black_box(next()), &mut scratch).len());
             });
+            group.bench_function(BenchmarkId::new("first", count), |b| {
+                b.iter(|| index.first(black_box(next())));
+            });
             group.bench_function(BenchmarkId::new("walk", count), |b| {
                 b.iter(|| {
                     walk.matches(black_box(next()), &mut found);
@@ -83,9 +86,9 @@ fn distinct(mut trace: Vec<Header>) -> Vec<Header> {
 /// The one group of this bench.
 fn benches() {
     let criterion = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(400));
     lookup(&mut criterion.configure_from_args());
 }
 
