@@ -229,10 +229,16 @@ impl<T> InterestIndex<T> {
                 self.v4.admitting(addresses, &packed, room, &mut visit);
             }
             Family::V6 => {
-                let (mut sources, mut destinations) = (u128::NO_HITS, u128::NO_HITS);
-                let room = (sources.as_mut(), destinations.as_mut());
                 let addresses = (flow.source, flow.destination);
-                self.v6.admitting(addresses, &packed, room, &mut visit);
+                // Few addresses have many prefixes, and room for all that there can be takes longer to clear than the search.
+                let (mut sources, mut destinations) = (u32::NO_HITS, u32::NO_HITS);
+                let room = (sources.as_mut(), destinations.as_mut());
+                let sought = self.v6.admitting(addresses, &packed, room, &mut visit);
+                if sought.is_cut {
+                    let (mut sources, mut destinations) = (u128::NO_HITS, u128::NO_HITS);
+                    let room = (sources.as_mut(), destinations.as_mut());
+                    self.v6.admitting(addresses, &packed, room, &mut visit);
+                }
             }
         }
         visit.best.map(|(priority, slot)| Match {

@@ -55,6 +55,8 @@ pub(super) struct Space<A> {
 pub(super) struct Sought {
     pub(super) probes: usize,
     pub(super) in_order: bool,
+    /// There was no room for all prefixes: nothing was given to anybody.
+    pub(super) is_cut: bool,
 }
 
 /// Up to so many rules the walk is always there, and always faster.
@@ -230,7 +232,7 @@ impl<A: Bits> Space<A> {
 
     /// Gives priority and slot of every rule that admits the flow to `visit`.
     ///
-    /// The two slices are room for the prefixes of an address: 33 or 129 each.
+    /// The two slices are room for the prefixes of an address: 33 or 129 of each at most.
     #[inline]
     pub(super) fn admitting(
         &self,
@@ -245,12 +247,19 @@ impl<A: Bits> Space<A> {
             Sought {
                 probes: 0,
                 in_order: true,
+                is_cut: false,
             }
         };
         if can_walk && self.len <= SMALL {
             return walk(visit);
         }
-        let (sources, destinations) = self.gather(addresses, room);
+        let Some((sources, destinations)) = self.gather(addresses, room) else {
+            return Sought {
+                probes: 0,
+                in_order: false,
+                is_cut: true,
+            };
+        };
         // Where in the list the destinations with each partner bit begin: they come by length, so those of a bit adjoin.
         let mut begins = [0u8; 64];
         let mut lengths = 0u64;
@@ -295,16 +304,18 @@ impl<A: Bits> Space<A> {
         Sought {
             probes: probes + waiting,
             in_order: false,
+            is_cut: false,
         }
     }
 
-    /// The prefixes of both addresses, by length. The walks take turns, so that their cache misses overlap.
+    /// The prefixes of both addresses, by length; `None` where they are more than there is room for. The walks take turns, so
+    /// that their cache misses overlap.
     #[inline]
     fn gather<'r>(
         &self,
         (source, destination): (A, A),
         (sources, destinations): (&'r mut [Hit], &'r mut [Hit]),
-    ) -> (&'r [Hit], &'r [Hit]) {
+    ) -> Option<(&'r [Hit], &'r [Hit])> {
         let (mut s, mut d) = (0, 0);
         let mut from = self.sources.walk(source);
         let mut to = self.destinations.walk(destination);
@@ -312,23 +323,20 @@ impl<A: Bits> Space<A> {
             let more = self.sources.step(&mut from, |hit| {
                 if let Some(place) = sources.get_mut(s) {
                     *place = hit;
-                    s += 1;
                 }
+                s += 1;
             });
             let also = self.destinations.step(&mut to, |hit| {
                 if let Some(place) = destinations.get_mut(d) {
                     *place = hit;
-                    d += 1;
                 }
+                d += 1;
             });
             if !more && !also {
                 break;
             }
         }
-        (
-            sources.get(..s).unwrap_or(&[]),
-            destinations.get(..d).unwrap_or(&[]),
-        )
+        Some((sources.get(..s)?, destinations.get(..d)?))
     }
 
     #[inline]

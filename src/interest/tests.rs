@@ -475,3 +475,34 @@ fn field_lists_need_few_probes() {
         assert!(probes < 16 * trace.len() && most <= 80, "{probes} {most}");
     }
 }
+
+/// An address with more prefixes than the first match keeps room for at first.
+#[test]
+fn the_first_match_of_a_deep_address() {
+    let mut pair = Pair::new(1_000, 9);
+    for len in 70..120 {
+        for n in 0..8 {
+            let pattern = Pattern {
+                source: Some(Cidr::from_bits(Family::V6, 0, len)),
+                destination_ports: Ports::new(n, 100).unwrap_or(Ports::ALL),
+                ..Pattern::ANY
+            };
+            pair.insert(pattern, u64::from(u16::from(len) * 31 % 50 + n));
+        }
+    }
+    pair.check();
+    for port in 0..12 {
+        let flow = Fields {
+            family: Family::V6,
+            source: 0,
+            destination: 0,
+            source_port: 0,
+            destination_port: port,
+            protocol: Protocol::TCP,
+            locality: Locality::default(),
+            zone: Zone::default(),
+        };
+        pair.ask(&flow);
+    }
+    assert!(pair.scratch.probes() > 33, "{}", pair.scratch.probes());
+}
