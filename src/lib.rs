@@ -28,7 +28,7 @@
 //! | ground: what things are called | [`cookie`], [`time`], [`key`] |
 //! | structures: they know bits and fields, not packets | [`epoch`], [`trie`], [`interest`] |
 //! | contract: what users implement | [`packet`], [`verdict`], [`hook`], [`destiny`], [`pipeline`] |
-//! | engine and leaves | [`cache`], [`hooks`], [`wire`] |
+//! | engine and leaves | [`cache`], [`hooks`], [`nic`], [`wire`] |
 //!
 //! # Promises
 //!
@@ -74,6 +74,7 @@ pub mod verdict;
 // Floor 3, engine and leaves: blind to one another.
 pub mod cache;
 pub mod hooks;
+pub mod nic;
 pub mod wire;
 
 // The manual, outside the floors.

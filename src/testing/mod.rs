@@ -9,6 +9,7 @@ pub mod interest;
 pub mod linear_interest;
 pub mod linear_prefix;
 pub mod linear_sockets;
+pub mod nic;
 pub mod prng;
 pub mod rulegen;
 pub mod script;
