@@ -1,4 +1,4 @@
-//! What a NIC may carry for us: an opaque name of a cached entry.
+//! What a NIC may carry for us: an opaque name of a cached entry, or of the part of the index that it is in.
 
 use core::fmt;
 
@@ -22,6 +22,27 @@ pub struct FlowCookie {
 }
 
 impl FlowCookie {
+    /// The slot number of cookies that name no entry but a subtree; beyond every slot that a cache can have.
+    const SUBTREE: u32 = u32::MAX;
+
+    /// The cookie of a part of the index's header space ([`Subtree`](crate::trie::Subtree), as its bits): where the lookup may
+    /// begin without hashing. It never goes stale, and a wrong one costs a second lookup.
+    pub const fn of_subtree(bits: u32) -> Self {
+        Self {
+            slot: Self::SUBTREE,
+            generation: bits,
+        }
+    }
+
+    /// The subtree that it names, if that is what it names.
+    pub const fn subtree(self) -> Option<u32> {
+        if self.slot == Self::SUBTREE {
+            Some(self.generation)
+        } else {
+            None
+        }
+    }
+
     /// The cookie as one number: generation in the high half.
     pub const fn to_bits(self) -> u64 {
         (self.generation as u64) << 32 | self.slot as u64

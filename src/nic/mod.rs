@@ -9,12 +9,26 @@
 //! | `rss` | which fields are hashed; the hash as the trie's header |
 //! | `indirection` | from hash to queue, and how load is moved |
 //! | `solve` | which port makes a reply come home |
+//! | `cookies` | what fits into 16, 24 or 32 bits, and when a number may name something else |
+//! | `device` | the simulated NIC: filters, queues, delays |
+//! | `driver` | what software believes of it |
+//! | `faults` | what goes wrong |
 
+mod cookies;
+mod device;
+mod driver;
+mod faults;
 mod indirection;
 mod rss;
 mod solve;
 mod toeplitz;
 
+pub use cookies::{Cookies, CookiesFull, Life, Refusal, ShortCookie, Width};
+pub use device::{
+    Busy, Command, Completion, Facts, Intake, Mark, Nic, NicConfig, NicStats, Received, Tally,
+};
+pub use driver::{Driver, DriverStats, OffloadId, Unhelped};
+pub use faults::{Fault, Faults};
 pub use indirection::{Bucket, Indirection, Move, Queue, chi_square};
 pub use rss::{Function, Rss, RssHeader, Symmetry};
 pub use solve::{Choice, End, HomePorts, PortSolver, Ports};
