@@ -47,6 +47,20 @@ pub trait Hook {
         let _ = step;
     }
 
+    /// Whether a NIC may do the step's work, because all that a packet of the flow leaves behind in the hook is that it was
+    /// counted: for every packet without SYN, FIN or RST the step would fit and would give the same context and verdict, and
+    /// [`credit`](Self::credit) makes up for the packets that the hook did not see. Default: no.
+    fn may_offload(&self, step: &Self::Step) -> bool {
+        let _ = step;
+        false
+    }
+
+    /// So many packets of a flow went by without being shown to the hook; asked of steps that
+    /// [may be offloaded](Self::may_offload) only.
+    fn credit(&mut self, step: &Self::Step, packets: u64, bytes: u64) {
+        let _ = (step, packets, bytes);
+    }
+
     /// Writes what a step does, for people.
     fn describe(&self, step: &Self::Step, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let _ = step;

@@ -36,6 +36,17 @@ pub trait Pipeline {
     /// Gives the hooks their steps back.
     fn release(&mut self, destiny: Self::Destiny);
 
+    /// Whether a NIC may do the whole destiny's work: every hook with a step [says so](Hook::may_offload). Default: no.
+    fn may_offload(&self, destiny: &Self::Destiny) -> bool {
+        let _ = destiny;
+        false
+    }
+
+    /// So many packets of the destiny's direction went by outside.
+    fn credit(&mut self, destiny: &Self::Destiny, packets: u64, bytes: u64) {
+        let _ = (destiny, packets, bytes);
+    }
+
     /// Writes what a destiny does, one hook a line, for people.
     fn describe(&self, destiny: &Self::Destiny, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
@@ -207,6 +218,16 @@ macro_rules! tuple_pipeline {
             fn release(&mut self, destiny: Self::Destiny) {
                 $(if let Some(step) = destiny.steps.$i {
                     self.$i.release(step);
+                })+
+            }
+
+            fn may_offload(&self, destiny: &Self::Destiny) -> bool {
+                $(destiny.steps.$i.as_ref().is_none_or(|step| self.$i.may_offload(step)))&&+
+            }
+
+            fn credit(&mut self, destiny: &Self::Destiny, packets: u64, bytes: u64) {
+                $(if let Some(step) = &destiny.steps.$i {
+                    self.$i.credit(step, packets, bytes);
                 })+
             }
 

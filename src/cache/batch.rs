@@ -28,26 +28,53 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     {
         for burst in packets.chunks_mut(BURST) {
             let Some(first) = burst.first() else { continue };
+            // What cookies name is verified at once; all others are looked up together.
+            let mut ahead = [Found::Nothing; BURST];
             let mut keys = [first.key(); BURST];
-            for (key, packet) in keys.iter_mut().zip(burst.iter()) {
-                *key = packet.key();
+            let mut places = [0; BURST];
+            let mut asked = 0;
+            for (place, (packet, ahead)) in burst.iter().zip(&mut ahead).enumerate() {
+                let recalled = match packet.cookie() {
+                    Some(cookie) if never_cached(packet).is_none() => {
+                        self.recall(cookie, packet.origin(), &packet.key())
+                    }
+                    _ => None,
+                };
+                match recalled {
+                    Some(entry) => *ahead = Found::Entry(entry),
+                    None => {
+                        if let (Some(to), Some(at)) = (keys.get_mut(asked), places.get_mut(asked)) {
+                            (*to, *at) = (packet.key(), place);
+                            asked += 1;
+                        }
+                    }
+                }
             }
-            let keys = keys.get(..burst.len()).unwrap_or(&keys);
-            let mut ahead = [None; BURST];
-            self.indexes[Origin::Received as usize].find_many(keys, &mut ahead[..keys.len()]);
-            self.warm(&ahead[..keys.len()]);
+            let mut ids = [None; BURST];
+            let keys = keys.get(..asked).unwrap_or(&[]);
+            self.indexes[Origin::Received as usize].find_many(keys, &mut ids);
+            let mut is_asked = [false; BURST];
+            for (place, id) in places.iter().zip(ids).take(asked) {
+                if let (Some(ahead), Some(asked)) =
+                    (ahead.get_mut(*place), is_asked.get_mut(*place))
+                {
+                    *ahead = id.map_or(Found::Nothing, |id| Found::Entry(Entry::from_id(id)));
+                    *asked = true;
+                }
+            }
+            self.warm(&ahead);
             // What was found ahead holds as long as no index has changed in between.
             let turnover = self.turnover;
-            for (packet, ahead) in burst.iter_mut().zip(ahead) {
+            for ((packet, ahead), is_asked) in burst.iter_mut().zip(ahead).zip(is_asked) {
                 let plain = packet.origin() == Origin::Received
                     && packet.cookie().is_none()
                     && never_cached(packet).is_none();
-                let found = if plain && self.turnover == turnover {
-                    ahead.map_or(Found::Nothing, |id| Found::Entry(Entry::from_id(id)))
-                } else {
+                let found = if self.turnover != turnover || is_asked && !plain {
                     self.lookup(packet)
+                } else {
+                    self.stats.cookie_hits += u64::from(!is_asked);
+                    ahead
                 };
-                debug_assert!(found != Found::Nothing || !plain || self.lookup(packet) == found);
                 let outcome = self.process_found(found, packet, now);
                 done(packet, outcome);
             }
@@ -56,20 +83,25 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
 
     /// Reads what processing will read of the sessions that were found, so that their misses in the machine's caches overlap.
     #[inline]
-    fn warm(&self, found: &[Option<u32>]) {
+    fn warm(&self, found: &[Found]) {
+        let entries = || {
+            found.iter().filter_map(|found| match found {
+                Found::Entry(entry) => Some(*entry),
+                _ => None,
+            })
+        };
         let current = self.log.current();
         let mut stale = false;
         let mut read = 0;
-        for id in found.iter().flatten() {
-            let Entry { slot, direction } = Entry::from_id(*id);
+        for Entry { slot, direction } in entries() {
             if let Some(session) = self.sessions.get(slot) {
                 stale |= session.stamp < current;
                 read ^= session.halves[direction as usize].packets ^ session.last_seen.nanos();
             }
         }
         if stale {
-            for id in found.iter().flatten() {
-                if let Some(session) = self.sessions.get(Entry::from_id(*id).slot) {
+            for entry in entries() {
+                if let Some(session) = self.sessions.get(entry.slot) {
                     let [there, back] = &session.halves;
                     let ends = session.keys.map(|key| key.fields().source_port);
                     read ^= there.packets ^ back.packets ^ u64::from(ends[0] ^ ends[1]);

@@ -2,6 +2,7 @@
 
 use super::FlowCache;
 use super::session::Entry;
+use crate::cookie::FlowCookie;
 use crate::hook::Direction;
 use crate::key::FlowKey;
 use crate::packet::{Origin, Packet};
@@ -40,11 +41,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let key = packet.key();
         let entry = match packet.cookie() {
             None => self.find(packet.origin(), &key),
-            Some(cookie) => match self
-                .sessions
-                .entry(cookie)
-                .filter(|e| self.is_of(*e, packet.origin(), &key))
-            {
+            Some(cookie) => match self.recall(cookie, packet.origin(), &key) {
                 Some(entry) => {
                     self.stats.cookie_hits += 1;
                     Some(entry)
@@ -56,6 +53,20 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             },
         };
         entry.map_or(Found::Nothing, Found::Entry)
+    }
+
+    /// The entry that a cookie names, or that is in the subtree that it names, if it is the key's.
+    #[inline]
+    pub(super) fn recall(&self, cookie: FlowCookie, origin: Origin, key: &K) -> Option<Entry> {
+        match cookie.subtree() {
+            None => self
+                .sessions
+                .entry(cookie)
+                .filter(|entry| self.is_of(*entry, origin, key)),
+            Some(subtree) => self.indexes[origin as usize]
+                .find_from(subtree, key)
+                .map(Entry::from_id),
+        }
     }
 
     /// The entry of a key.

@@ -12,6 +12,7 @@
 //! | `policy` | revalidate, grandfather or kill: the owner's choice for each hook |
 //! | `pace` | how many flows may be judged anew at once |
 //! | `evict` | who ends, when, and who makes room |
+//! | `offload` | may a NIC do this entry's work, and what did it do |
 //! | `batch` | a burst of packets, looked up together |
 //! | `explain` | why this verdict |
 
@@ -23,6 +24,7 @@ mod explain;
 mod hit;
 mod lookup;
 mod miss;
+mod offload;
 mod pace;
 mod policy;
 mod revalidate;
@@ -31,6 +33,7 @@ mod stats;
 
 pub use config::{Config, ConfigError};
 pub use explain::{Explanation, Listed};
+pub use offload::Offloadable;
 pub use pace::Pace;
 pub use policy::{NoSuchHook, OnEdit};
 pub use session::Segment;
@@ -263,5 +266,11 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// The cookie that a NIC or a socket may keep for the flow of this key. `None` when it is not cached.
     pub fn cookie(&self, origin: Origin, key: &K) -> Option<FlowCookie> {
         self.sessions.cookie(self.find(origin, key)?)
+    }
+
+    /// The cookie of the part of the index where the flow of this key is or would be: it holds for all flows with the header's
+    /// leading bits, and never goes stale. A lookup that begins there need not hash.
+    pub fn subtree_cookie(&self, origin: Origin, key: &K) -> FlowCookie {
+        FlowCookie::of_subtree(self.indexes[origin as usize].subtree(key))
     }
 }

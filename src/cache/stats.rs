@@ -60,9 +60,10 @@ pub struct Stats {
     pub dropped: u64,
     /// Packets rejected.
     pub rejected: u64,
-    /// Packets whose cookie named their entry.
+    /// Packets whose cookie named their entry, or the subtree that it was found in.
     pub cookie_hits: u64,
-    /// Packets whose cookie was stale, forged or recycled; they were looked up by key.
+    /// Packets whose cookie was stale, forged or recycled, or named a subtree that has no entry of theirs; they were looked up by
+    /// key.
     pub cookie_misses: u64,
     /// Sessions begun.
     pub begun: u64,

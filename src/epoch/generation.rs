@@ -18,6 +18,11 @@ impl Generation {
         Self(self.0.saturating_add(1))
     }
 
+    /// The generation after `number` commits: for those who count commits elsewhere.
+    pub const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
     /// Commits since the first.
     pub const fn number(self) -> u64 {
         self.0

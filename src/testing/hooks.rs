@@ -60,6 +60,20 @@ impl Hook for ToyTracker {
     fn stages(&self) -> Stages {
         Stages::of(Stage::Track)
     }
+
+    /// What it remembers of a packet is that it came; what it says of packets differs by the mark alone, and who reads that
+    /// may not be offloaded.
+    fn may_offload(&self, (original, _): &Self::Step) -> bool {
+        self.connections
+            .get(original)
+            .is_some_and(|(replied, _)| *replied)
+    }
+
+    fn credit(&mut self, (original, _): &Self::Step, packets: u64, _: u64) {
+        if let Some((_, count)) = self.connections.get_mut(original) {
+            *count += packets;
+        }
+    }
 }
 
 impl<P: Packet<Key = Tuple>> Judge<P> for ToyTracker {
@@ -270,6 +284,9 @@ impl Hook for ToyMarker {
 
     fn name(&self) -> &'static str {
         "marker"
+    }
+    fn may_offload(&self, (): &()) -> bool {
+        true
     }
     fn interests(&self) -> Interests<'_> {
         if self.listed {

@@ -132,6 +132,8 @@ pub enum CookieKind {
     True,
     /// One of these bits.
     Forged(u8),
+    /// The subtree that it belongs to, moved by this much.
+    Subtree(u8),
 }
 
 /// A packet of the cast, either way, or now and then a stranger.
@@ -170,7 +172,10 @@ pub fn op(choices: &mut Choices<'_>, cast: &[ToyPacket]) -> Op {
             let cookie = match choices.below(8) {
                 0..=4 => CookieKind::None,
                 5 | 6 => CookieKind::True,
-                _ => CookieKind::Forged(choices.byte()),
+                _ => match choices.byte() {
+                    bits if bits < 192 => CookieKind::Forged(bits),
+                    bits => CookieKind::Subtree(bits & 3),
+                },
             };
             Op::Packet(packet(choices), cookie)
         }
@@ -359,6 +364,13 @@ impl Story {
                 let mut got = *packet;
                 got.cookie = match cookie {
                     CookieKind::None => None,
+                    CookieKind::Subtree(off) => {
+                        let there = self.cache.subtree_cookie(packet.origin, &packet.key);
+                        let bits = there.subtree().unwrap_or(0);
+                        Some(crate::cookie::FlowCookie::of_subtree(
+                            bits ^ u32::from(*off),
+                        ))
+                    }
                     CookieKind::True => self.cache.cookie(packet.origin, &packet.key),
                     CookieKind::Forged(bits) => Some(crate::cookie::FlowCookie {
                         slot: u32::from(bits & 15),
@@ -370,6 +382,18 @@ impl Story {
             }
             Op::Burst(packets) => {
                 let mut burst = packets.clone();
+                // Every other packet brings its cookie, right or of the slot's next tenant.
+                for (place, packet) in burst.iter_mut().enumerate() {
+                    let cookie = self.cache.cookie(packet.origin, &packet.key);
+                    packet.cookie = match (cookie, place % 4) {
+                        (Some(cookie), 1) => Some(cookie),
+                        (Some(cookie), 3) => Some(crate::cookie::FlowCookie {
+                            generation: cookie.generation.wrapping_add(1),
+                            ..cookie
+                        }),
+                        _ => None,
+                    };
+                }
                 let mut results = Vec::new();
                 self.cache
                     .process_batch(&mut burst, self.now, |packet, outcome| {

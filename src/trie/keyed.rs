@@ -8,7 +8,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::check::Stats;
 use super::header::{Folded, HeaderHash};
-use super::index::{Full, LcIndex, ReserveError, Trace};
+use super::index::{Full, LcIndex, ReserveError, Subtree, Trace};
 use super::order::Cursor;
 use crate::key::{Address, Key, SevenTuple, Tuple};
 
@@ -91,6 +91,12 @@ pub trait KeyIndex<K: Copy>: Sized + Debug {
     /// The ids of `keys`, in order, into `ids`.
     fn find_many(&self, keys: &[K], ids: &mut [Option<u32>]);
 
+    /// The bits of the subtree that `key` belongs to ([`LcIndex::subtree`]): a cookie that never goes stale.
+    fn subtree(&self, key: &K) -> u32;
+
+    /// The id of `key`, if it is in the subtree of these bits ([`LcIndex::find_from`]).
+    fn find_from(&self, subtree: u32, key: &K) -> Option<u32>;
+
     /// Puts `key` under `id`; the id that it had.
     ///
     /// # Errors
@@ -167,6 +173,14 @@ impl<K: Key> KeyIndex<K> for LcIndex<K> {
     #[inline]
     fn find_many(&self, keys: &[K], ids: &mut [Option<u32>]) {
         self.find_many(keys, ids);
+    }
+    #[inline]
+    fn subtree(&self, key: &K) -> u32 {
+        self.subtree(key).to_bits()
+    }
+    #[inline]
+    fn find_from(&self, subtree: u32, key: &K) -> Option<u32> {
+        self.find_from(Subtree::from_bits(subtree), key)
     }
     #[inline]
     fn insert_hashed(&mut self, header: u64, key: &K, id: u32) -> Result<Option<u32>, Full> {
@@ -293,6 +307,23 @@ impl KeyIndex<Tuple> for DualIndex {
             }
             old.find(&self.v4, ids);
             new.find(&self.v6, ids);
+        }
+    }
+
+    #[inline]
+    fn subtree(&self, key: &Tuple) -> u32 {
+        match key {
+            Tuple::V4(key) => self.v4.subtree(key).to_bits(),
+            Tuple::V6(key) => self.v6.subtree(key).to_bits(),
+        }
+    }
+
+    #[inline]
+    fn find_from(&self, subtree: u32, key: &Tuple) -> Option<u32> {
+        let subtree = Subtree::from_bits(subtree);
+        match key {
+            Tuple::V4(key) => self.v4.find_from(subtree, key),
+            Tuple::V6(key) => self.v6.find_from(subtree, key),
         }
     }
 

@@ -310,6 +310,32 @@ impl Hook for Filter {
         self.programs.release(step);
     }
 
+    /// A program that tests nothing and logs nothing says the same of every packet.
+    fn may_offload(&self, step: &ProgramId) -> bool {
+        self.programs.get(*step).is_some_and(|program| {
+            program
+                .rules()
+                .filter_map(|slot| self.rules.live(slot))
+                .all(|live| !live.tests && !live.log)
+        })
+    }
+
+    fn credit(&mut self, step: &ProgramId, packets: u64, bytes: u64) {
+        let Some(program) = self.programs.get(*step) else {
+            return;
+        };
+        for slot in program.rules() {
+            let Some(live) = self.rules.live_mut(slot) else {
+                continue;
+            };
+            live.counter.packets += packets;
+            live.counter.bytes += bytes;
+            if live.action != Action::Continue {
+                return;
+            }
+        }
+    }
+
     fn describe(&self, step: &ProgramId, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(program) = self.programs.get(*step) else {
             return f.write_str("no program");

@@ -589,6 +589,12 @@ impl Hook for Routes {
         Interests::All(Trigger::NONE)
     }
 
+    /// Unless hops are counted. Whoever forwards in our place sends to the next hop of the outcome by its number and reads its
+    /// cell as it is then, for moving a next hop touches no flow.
+    fn may_offload(&self, _: &Step) -> bool {
+        !self.options.decrement
+    }
+
     fn describe(&self, step: &Step, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Step::Bucket(id, bucket) = step {
             write!(f, "group {} bucket {bucket}, ", id.0)?;
