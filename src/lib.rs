@@ -21,14 +21,15 @@
 //!
 //! # The floors
 //!
-//! A module names only what stands before it in this list; the last group is blind to its own.
+//! A module names only what stands before it in this list; and the leaves do not name one another.
 //!
 //! | floor | modules |
 //! |---|---|
 //! | ground: what things are called | [`cookie`], [`time`], [`key`] |
 //! | structures: they know bits and fields, not packets | [`epoch`], [`trie`], [`interest`] |
 //! | contract: what users implement | [`packet`], [`verdict`], [`hook`], [`destiny`], [`pipeline`] |
-//! | engine and leaves | [`cache`], [`hooks`], [`nic`], [`wire`] |
+//! | engine and leaves: blind to one another | [`cache`], [`hooks`], [`nic`], [`wire`] |
+//! | assembly | [`shard`] |
 //!
 //! # Promises
 //!
@@ -76,6 +77,9 @@ pub mod cache;
 pub mod hooks;
 pub mod nic;
 pub mod wire;
+
+// Floor 4, assembly.
+pub mod shard;
 
 // The manual, outside the floors.
 #[cfg(any(doc, doctest))]

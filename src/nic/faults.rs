@@ -67,7 +67,7 @@ impl Faults {
     /// Whether it strikes now; counted. A fault whose rate is 0 draws no chance.
     pub fn strikes(&mut self, fault: Fault) -> bool {
         let rate = self.rates.get(fault as usize).copied().unwrap_or(0);
-        let strikes = rate > 0 && self.chance() as u8 as u16 <= rate - 1;
+        let strikes = rate > 0 && u16::from(self.chance() as u8) < rate;
         if strikes {
             if let Some(count) = self.struck.get_mut(fault as usize) {
                 *count += 1;
