@@ -47,8 +47,8 @@ pub trait Hook {
         let _ = step;
     }
 
-    /// Whether a NIC may do the step's work, because all that a packet of the flow leaves behind in the hook is that it was
-    /// counted: for every packet without SYN, FIN or RST the step would fit and would give the same context and verdict, and
+    /// Whether a NIC may do the step's work, because it lets every packet pass, and all that a packet leaves behind in the hook
+    /// is that it was counted: for every packet without SYN, FIN or RST the step would fit and would give the same context and verdict, and
     /// [`credit`](Self::credit) makes up for the packets that the hook did not see. Default: no.
     fn may_offload(&self, step: &Self::Step) -> bool {
         let _ = step;

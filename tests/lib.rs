@@ -13,6 +13,7 @@ mod interests;
 mod invalidation;
 mod key;
 mod policy;
+mod nic;
 mod prefix;
 mod regressions;
 mod routes;

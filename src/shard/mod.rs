@@ -52,7 +52,7 @@ mod ring;
 mod sync;
 
 pub use homes::{Homes, ShardId};
-pub use one::{Placed, Placing, Shard, ShardStats};
+pub use one::{Handed, Placed, Placing, Shard, ShardStats};
 pub use remote::{Announcement, Remote, Remotes};
 
 #[cfg(all(feature = "std", target_has_atomic = "64"))]

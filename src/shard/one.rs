@@ -30,7 +30,16 @@ pub enum Placed<K> {
     /// It was processed. If the reply is going to land at another shard, that has to be told before the packet is sent.
     Here(Outcome, Option<Announcement<K>>),
     /// It was not touched: give it to [`Shard::take_over`] of this shard.
-    Elsewhere(Remote),
+    Elsewhere(Remote, Handed),
+}
+
+/// By what a packet was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Handed {
+    /// Its hash says whose it is, unless that shard knows better.
+    ByHash,
+    /// It is a reply that was announced: that shard is where its flow lives.
+    ByHandle,
 }
 
 /// Packets that are processed together.
@@ -161,7 +170,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> Shard<K, H> {
         H: Walk<P>,
     {
         match self.place(packet, now) {
-            Some(remote) => Placed::Elsewhere(remote),
+            Some((remote, handed)) => Placed::Elsewhere(remote, handed),
             None => {
                 let outcome = self.cache.process(packet, now);
                 Placed::Here(outcome, self.announce(packet, &outcome))
@@ -206,9 +215,9 @@ impl<K: FlowKey + Indexed, H: Pipeline> Shard<K, H> {
                 }
             }
             rest = behind;
-            if let Some(remote) = elsewhere {
+            if let Some((remote, handed)) = elsewhere {
                 if let Some((packet, behind)) = core::mem::take(&mut rest).split_first_mut() {
-                    done(packet, Placed::Elsewhere(remote));
+                    done(packet, Placed::Elsewhere(remote, handed));
                     rest = behind;
                 }
             }
@@ -217,7 +226,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> Shard<K, H> {
 
     /// Where a packet that came in here is to be handed over to; `None` if it is this shard's own. Counted.
     #[inline]
-    fn place<P: Packet<Key = K>>(&mut self, packet: &P, now: Instant) -> Option<Remote> {
+    fn place<P: Packet<Key = K>>(&mut self, packet: &P, now: Instant) -> Option<(Remote, Handed)> {
         if self.placing == Placing::Local {
             self.stats.own += 1;
             return None;
@@ -225,7 +234,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> Shard<K, H> {
         let key = packet.key();
         if let Some(remote) = self.remotes.find(&key, now) {
             self.stats.remote += 1;
-            return Some(remote);
+            return Some((remote, Handed::ByHandle));
         }
         // A fragment's hash is of its addresses alone; its flow's home is not to be learnt from that.
         let home = match packet.hash() {
@@ -237,29 +246,29 @@ impl<K: FlowKey + Indexed, H: Pipeline> Shard<K, H> {
             return None;
         }
         self.stats.handed += 1;
-        Some(Remote {
+        let remote = Remote {
             shard: home,
             cookie: None,
-        })
+        };
+        Some((remote, Handed::ByHash))
     }
 
     /// A packet was handed over by another shard.
     ///
-    /// It is this shard's if it came by a remote handle, that is, with `from_remote`; if it was handed over by its hash, it may
-    /// turn out to be a reply that was announced here.
+    /// It is this shard's if it came by a handle; if it came by its hash, it may turn out to be a reply that was announced here.
     pub fn take_over<P: Packet<Key = K>>(
         &mut self,
         packet: &mut P,
-        from_remote: bool,
+        handed: Handed,
         now: Instant,
     ) -> Placed<K>
     where
         H: Walk<P>,
     {
-        if !from_remote {
+        if handed == Handed::ByHash {
             if let Some(remote) = self.remotes.find(&packet.key(), now) {
                 self.stats.remote += 1;
-                return Placed::Elsewhere(remote);
+                return Placed::Elsewhere(remote, Handed::ByHandle);
             }
         }
         self.stats.taken += 1;
@@ -267,17 +276,14 @@ impl<K: FlowKey + Indexed, H: Pipeline> Shard<K, H> {
         Placed::Here(outcome, self.announce(packet, &outcome))
     }
 
-    /// What another shard has to be told, once hooks have judged a packet that goes on.
+    /// What another shard has to be told, once hooks have judged a packet, whatever they said: they may remember it.
     #[inline]
     fn announce<P: Packet<Key = K>>(
         &mut self,
         packet: &P,
         outcome: &Outcome,
     ) -> Option<Announcement<K>> {
-        if outcome.path.is_cached()
-            || self.placing == Placing::Local
-            || !outcome.verdict.is_accept()
-        {
+        if outcome.path.is_cached() || self.placing == Placing::Local {
             return None;
         }
         let reply = packet.key().inverse()?;

@@ -17,11 +17,12 @@
 //!   again when it wakes, before its first packet.
 //!
 //! The order of those two looks (the publisher: publish, then see who is parked; the shard: be no longer parked, then see what is
-//! published) is what makes parking safe, so both are sequentially consistent.
+//! published) is what makes parking safe: a sequentially consistent fence stands between the two halves of each. All else is
+//! release and acquire, and the packet path has no fence.
 
 use alloc::vec::Vec;
 
-use super::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock};
+use super::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, RwLock, fence};
 use crate::epoch::Generation;
 
 /// The transaction was not published: some shard is a whole ring behind. It comes back, to be tried again.
@@ -122,7 +123,7 @@ impl<T> Control<T> {
             Ok(mut slot) => *slot = transaction,
             Err(poisoned) => *poisoned.into_inner() = transaction,
         }
-        shared.published.store(next, Ordering::SeqCst);
+        shared.published.store(next, Ordering::Release);
         Ok(Generation::from_number(next))
     }
 
@@ -133,9 +134,10 @@ impl<T> Control<T> {
     ///
     /// Cost: two loads for each shard.
     pub fn is_visible(&self, generation: Generation) -> bool {
+        fence(Ordering::SeqCst);
         self.0.shards.iter().all(|shard| {
-            shard.applied.load(Ordering::SeqCst) >= generation.number()
-                || shard.parked.load(Ordering::SeqCst)
+            shard.applied.load(Ordering::Acquire) >= generation.number()
+                || shard.parked.load(Ordering::Acquire)
         })
     }
 
@@ -175,7 +177,7 @@ impl<T> Subscriber<T> {
     /// The next transaction, for a subscriber that has more to do before it can [acknowledge](Self::acknowledge) it: one that
     /// drives a NIC, say, and has offloaded flows to withdraw first.
     pub fn take(&mut self) -> Option<(Generation, Arc<T>)> {
-        if self.taken >= self.shared.published.load(Ordering::SeqCst) {
+        if self.taken >= self.shared.published.load(Ordering::Acquire) {
             return None;
         }
         let next = self.taken + 1;
@@ -191,7 +193,7 @@ impl<T> Subscriber<T> {
     pub fn acknowledge(&mut self, generation: Generation) {
         let applied = generation.number().min(self.taken);
         if let Some(progress) = self.shared.shards.get(self.shard) {
-            progress.applied.store(applied, Ordering::SeqCst);
+            progress.applied.store(applied, Ordering::Release);
         }
     }
 
@@ -199,7 +201,7 @@ impl<T> Subscriber<T> {
     /// the ring.
     pub fn park(&mut self) {
         if let Some(progress) = self.shared.shards.get(self.shard) {
-            progress.parked.store(true, Ordering::SeqCst);
+            progress.parked.store(true, Ordering::Release);
         }
     }
 
@@ -207,8 +209,9 @@ impl<T> Subscriber<T> {
     pub fn wake(&mut self, mut apply: impl FnMut(&T, Generation)) -> usize {
         let applied = self.catch_up(&mut apply);
         if let Some(progress) = self.shared.shards.get(self.shard) {
-            progress.parked.store(false, Ordering::SeqCst);
+            progress.parked.store(false, Ordering::Relaxed);
         }
+        fence(Ordering::SeqCst);
         applied + self.catch_up(apply)
     }
 }
@@ -217,8 +220,8 @@ impl<T> Drop for Subscriber<T> {
     fn drop(&mut self) {
         // A shard that is gone neither judges nor reads.
         if let Some(progress) = self.shared.shards.get(self.shard) {
-            progress.parked.store(true, Ordering::SeqCst);
-            progress.applied.store(u64::MAX / 2, Ordering::SeqCst);
+            progress.parked.store(true, Ordering::Release);
+            progress.applied.store(u64::MAX / 2, Ordering::Release);
         }
     }
 }

@@ -23,6 +23,13 @@ pub struct ToyTracker {
 }
 
 impl ToyTracker {
+    /// Adds what another tracker remembers; false if both remember the same connection.
+    pub fn merge(&mut self, other: &Self) -> bool {
+        let before = self.connections.len();
+        self.connections.extend(other.connections.clone());
+        self.connections.len() == before + other.connections.len()
+    }
+
     fn find(&self, key: &Tuple) -> Option<(Tuple, Direction)> {
         if self.connections.contains_key(key) {
             return Some((*key, Direction::Original));

@@ -10,6 +10,7 @@ pub mod linear_interest;
 pub mod linear_prefix;
 pub mod linear_sockets;
 pub mod nic;
+pub mod nic_story;
 pub mod prng;
 pub mod rulegen;
 pub mod script;

@@ -39,7 +39,7 @@ pub fn hooks(listed: bool) -> Hooks {
 }
 
 /// Everything goes to interface 1 at first.
-fn routes() -> Routes {
+pub(super) fn routes() -> Routes {
     let mut routes = Routes::try_new(6).expect("memory for a test");
     for interface in [1, 2] {
         let _ = routes.add_next_hop(Interface(interface));
@@ -137,7 +137,7 @@ pub enum CookieKind {
 }
 
 /// A packet of the cast, either way, or now and then a stranger.
-fn actor(choices: &mut Choices<'_>, cast: &[ToyPacket]) -> ToyPacket {
+pub(super) fn actor(choices: &mut Choices<'_>, cast: &[ToyPacket]) -> ToyPacket {
     let stranger = packet(choices);
     let who = usize::from(choices.below(8));
     let Some(known) = cast.get(who) else {
@@ -215,6 +215,17 @@ fn rule(number: usize) -> Rule {
 /// Edits one set of hooks.
 fn edit(op: &Op, hooks: &mut Hooks) -> Result<((), Change), EditError> {
     let (tracker, nat, routes, filter, ..) = hooks;
+    edit_parts(op, tracker, nat, routes, filter)
+}
+
+/// Edits the hooks that can be edited.
+pub(super) fn edit_parts(
+    op: &Op,
+    tracker: &mut ToyTracker,
+    nat: &mut ToyNat,
+    routes: &mut Routes,
+    filter: &mut Filter,
+) -> Result<((), Change), EditError> {
     let nth = |filter: &Filter, n: u8| -> RuleId {
         let all: Vec<RuleId> = filter.rules().map(|(id, ..)| id).collect();
         if all.is_empty() {

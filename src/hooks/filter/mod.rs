@@ -310,14 +310,21 @@ impl Hook for Filter {
         self.programs.release(step);
     }
 
-    /// A program that tests nothing and logs nothing says the same of every packet.
+    /// A program that accepts, tests nothing and logs nothing says the same of every packet.
     fn may_offload(&self, step: &ProgramId) -> bool {
-        self.programs.get(*step).is_some_and(|program| {
-            program
-                .rules()
-                .filter_map(|slot| self.rules.live(slot))
-                .all(|live| !live.tests && !live.log)
-        })
+        let Some(program) = self.programs.get(*step) else {
+            return false;
+        };
+        for live in program.rules().filter_map(|slot| self.rules.live(slot)) {
+            if live.tests || live.log {
+                return false;
+            }
+            match live.action {
+                Action::Continue => {}
+                action => return action == Action::Accept,
+            }
+        }
+        self.policy == Policy::Accept
     }
 
     fn credit(&mut self, step: &ProgramId, packets: u64, bytes: u64) {

@@ -589,10 +589,10 @@ impl Hook for Routes {
         Interests::All(Trigger::NONE)
     }
 
-    /// Unless hops are counted. Whoever forwards in our place sends to the next hop of the outcome by its number and reads its
+    /// What leads to a next hop, unless hops are counted. Whoever forwards in our place sends to the next hop of the outcome by its number and reads its
     /// cell as it is then, for moving a next hop touches no flow.
-    fn may_offload(&self, _: &Step) -> bool {
-        !self.options.decrement
+    fn may_offload(&self, step: &Step) -> bool {
+        !self.options.decrement && self.leads_to(*step).is_some()
     }
 
     fn describe(&self, step: &Step, f: &mut fmt::Formatter<'_>) -> fmt::Result {

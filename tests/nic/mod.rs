@@ -1,0 +1,6 @@
+//! The NIC that helps, and shards: nothing that they do can be told from the outside.
+
+mod equivalence;
+mod reallocation;
+mod rss;
+mod threads;
