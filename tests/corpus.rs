@@ -58,3 +58,13 @@ fn interest_operations() {
     });
     assert!(files > 50, "{files} files");
 }
+
+#[test]
+fn nic_stories() {
+    let files = replay("nic_story", |bytes| {
+        if let Err(difference) = gufc::testing::nic_story::nic_story(bytes) {
+            panic!("{difference}");
+        }
+    });
+    assert!(files > 50, "{files} files");
+}

@@ -192,7 +192,7 @@ fn xor_fold(addresses: [u128; 2], ports: [u16; 2]) -> u32 {
 /// The RSS hash is linear and its key is often public. Whoever knows it can make any number of flows with one and the same hash,
 /// and the seed does not help, for equal hashes are spread alike. The trie then tells these flows apart by their own bits: a
 /// lookup among them reads up to 64 + `K::BITS` slots, and an edit moves at most [`MOVES_MAX`](crate::trie::MOVES_MAX), but no
-/// chain is searched. The default header ([`Folded`](crate::trie::Folded)) costs a few multiplications and is not linear; take
+/// chain is searched. The nodes that this takes may run out before the entries do, and then inserts are refused. The default header ([`Folded`](crate::trie::Folded)) costs a few multiplications and is not linear; take
 /// this one where the hash is free, the key is secret, and hashes are not shown to strangers (a flow label or an IP
 /// identification made of the hash is).
 ///

@@ -5,7 +5,10 @@ use gufc::testing::nic_story::{Seen, nic_story};
 use gufc::testing::prng::SplitMix64;
 use proptest::prelude::*;
 
+use crate::transparency::cases;
+
 proptest! {
+    #![proptest_config(cases(256))]
     #[test]
     fn nic_equivalence(bytes in proptest::collection::vec(any::<u8>(), 0..1_500)) {
         if let Err(difference) = nic_story(&bytes) {
