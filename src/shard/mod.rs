@@ -34,7 +34,9 @@
 //! * **Remote handles**: where the reply's tuple has another home than the flow, the flow's shard announces it there
 //!   ([`Announcement`]); the reply is handed over with a handle whose version is checked on arrival.
 //!
-//! The last two are the owner's choice: without translation the first suffices, and an owner whose hooks keep no state across
+//! * **Errors**: an ICMP error goes where the flow is that it is about.
+//!
+//! Handing over and handles are the owner's choice: without translation the first suffices, and an owner whose hooks keep no state across
 //! directions may process packets wherever they land ([`Placing::Local`]).
 //!
 //! An announcement must be taken in before the reply is: whoever transmits announces first, and whoever receives polls the NIC

@@ -231,14 +231,13 @@ impl<K: FlowKey + Indexed, H: Pipeline> Shard<K, H> {
             self.stats.own += 1;
             return None;
         }
-        let key = packet.key();
+        let (key, is_own) = flow_of(packet);
         if let Some(remote) = self.remotes.find(&key, now) {
             self.stats.remote += 1;
             return Some((remote, Handed::ByHandle));
         }
-        // A fragment's hash is of its addresses alone; its flow's home is not to be learnt from that.
         let home = match packet.hash() {
-            Some(hash) if !packet.fragment().is_part() => self.homes.of(hash),
+            Some(hash) if is_own => self.homes.of(hash),
             _ => self.home(&key),
         };
         if home == self.id {
@@ -266,7 +265,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> Shard<K, H> {
         H: Walk<P>,
     {
         if handed == Handed::ByHash {
-            if let Some(remote) = self.remotes.find(&packet.key(), now) {
+            if let Some(remote) = self.remotes.find(&flow_of(packet).0, now) {
                 self.stats.remote += 1;
                 return Placed::Elsewhere(remote, Handed::ByHandle);
             }
@@ -337,4 +336,20 @@ impl<K: FlowKey + Indexed, H: Pipeline> Shard<K, H> {
         self.cache.maintain(now, budget);
         self.remotes.maintain(now, budget);
     }
+}
+
+/// The key of the flow that a packet has to be with, and whether the NIC's hash is of that flow.
+///
+/// An ICMP error belongs to the flow that it is about: to what would answer the packet that it quotes. A fragment's hash is of its
+/// addresses alone.
+#[inline]
+fn flow_of<P: Packet>(packet: &P) -> (P::Key, bool) {
+    let key = packet.key();
+    if key.protocol().is_icmp() {
+        let about = packet.quoted().map(|sent| sent.inverse().unwrap_or(sent));
+        if let Some(about) = about {
+            return (about, false);
+        }
+    }
+    (key, !packet.fragment().is_part())
 }
