@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use gufc::nic::{Function, Rss, RssKey, Symmetry, chi_square};
+use gufc::nic::{Function, Indirection, Rss, RssKey, Symmetry, chi_square};
 
 /// Spread a capture over queues and shards; print packets, hits, cookie hits and fallbacks of each.
 #[derive(Parser)]
@@ -124,19 +124,23 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         report.unparsed
     );
     let spread = spread::spread(&rss, arguments.queues, arguments.flows);
+    let shares = Indirection::equal(7, arguments.queues).shares(arguments.queues);
     let free = f64::from(arguments.queues) - 1.0;
     println!(
         "\nchi-square (an even spread: {free:.0}, give or take {:.1})",
         (2.0 * free).sqrt()
     );
-    println!("  packets         {:>12.1}", chi_square(&report.packets()));
+    println!(
+        "  packets         {:>12.1}",
+        chi_square(&report.packets(), &shares)
+    );
     println!(
         "  flows           {:>12.1}",
-        chi_square(&report.flows_by_queue)
+        chi_square(&report.flows_by_queue, &shares)
     );
     println!(
         "  synthetic flows {:>12.1}  of {}",
-        chi_square(&spread),
+        chi_square(&spread, &shares),
         arguments.flows
     );
     println!("\ndifferences       {}", report.differences);

@@ -119,6 +119,11 @@ impl Indirection {
             .map(|(bucket, _)| Bucket(bucket as u16))
     }
 
+    /// How many buckets each of `queues` queues has.
+    pub fn shares(&self, queues: u16) -> Vec<u64> {
+        self.loads(&alloc::vec![1; self.len()], queues)
+    }
+
     /// What each of `queues` queues bears, of the load of each bucket. Buckets beyond `load` bear nothing.
     pub fn loads(&self, load: &[u64], queues: u16) -> Vec<u64> {
         let mut sums = alloc::vec![0u64; usize::from(queues)];
@@ -164,19 +169,25 @@ impl Indirection {
     }
 }
 
-/// Pearson's chi-square of counts against an even spread; 0 where there is nothing to compare. With `n` cells an even spread
-/// gives `n - 1` on average, with a standard deviation of `sqrt(2 (n - 1))`.
-pub fn chi_square(counts: &[u64]) -> f64 {
-    let total: u64 = counts.iter().sum();
-    let expected = total as f64 / counts.len().max(1) as f64;
-    if total == 0 {
+/// Pearson's chi-square of counts against what `shares` let expect: 0 where there is nothing to compare. With `n` cells chance gives
+/// `n - 1` on average, with a standard deviation of `sqrt(2 (n - 1))`.
+///
+/// The shares of queues are the [buckets](Indirection::shares) that they have: 128 buckets cannot be dealt out evenly to 6.
+pub fn chi_square(counts: &[u64], shares: &[u64]) -> f64 {
+    let (total, whole): (u64, u64) = (counts.iter().sum(), shares.iter().sum());
+    if total == 0 || whole == 0 {
         return 0.0;
     }
-    let square = |count: &u64| {
+    let square = |(count, share): (&u64, &u64)| {
+        let expected = total as f64 * *share as f64 / whole as f64;
         let off = *count as f64 - expected;
-        off * off / expected
+        if *share == 0 {
+            0.0
+        } else {
+            off * off / expected
+        }
     };
-    counts.iter().map(square).sum()
+    counts.iter().zip(shares).map(square).sum()
 }
 
 #[cfg(test)]
@@ -219,8 +230,9 @@ mod tests {
 
     #[test]
     fn chi_square_of_an_even_spread_is_nothing() {
-        assert_eq!(chi_square(&[5, 5, 5]), 0.0);
-        assert_eq!(chi_square(&[0, 10]), 10.0);
-        assert_eq!(chi_square(&[]), 0.0);
+        assert_eq!(chi_square(&[5, 5, 5], &[1; 3]), 0.0);
+        assert_eq!(chi_square(&[0, 10], &[1; 2]), 10.0);
+        assert_eq!(chi_square(&[10, 20], &[1, 2]), 0.0);
+        assert_eq!(chi_square(&[], &[]), 0.0);
     }
 }

@@ -7,6 +7,7 @@ mod exact;
 mod flows;
 mod growth;
 mod memory;
+mod nic;
 mod prefix;
 mod report;
 
@@ -38,5 +39,6 @@ fn main() -> std::io::Result<()> {
     growth::run(&mut report);
     memory::run(&mut report);
     prefix::run(&mut report);
+    nic::run(&mut report);
     report.finish(options.json.as_deref())
 }
