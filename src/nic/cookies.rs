@@ -479,7 +479,7 @@ mod tests {
     #[test]
     fn no_reserved_value_is_ever_given() {
         for width in [Width::Bits16, Width::Bits24, Width::Bits32] {
-            for capacity in [1, 14, 15, 16, 255, 256, 5_000, usize::MAX.min(20_000)] {
+            for capacity in [1, 14, 15, 16, 255, 256, 5_000, 20_000] {
                 let mut cookies = Cookies::new(width, capacity);
                 let capacity = cookies.capacity();
                 for round in 0..9 {
