@@ -34,12 +34,12 @@ fn cached(tracker: &mut Conntrack<Tuple>, packet: &Told, now: Instant, steps: &m
     pass(tracker, packet, now)
 }
 
-fn dump(tracker: &Conntrack<Tuple>) -> String {
+pub(super) fn dump(tracker: &Conntrack<Tuple>) -> String {
     format!("{:?}", tracker.iter().collect::<Vec<_>>())
 }
 
 /// A segment near what the two ends are at: mostly plausible, some of it at an edge, some wild.
-fn near(chance: &mut SplitMix64, own: &mut Seq, peer: Seq) -> Segment {
+pub(super) fn near(chance: &mut SplitMix64, own: &mut Seq, peer: Seq) -> Segment {
     const EDGES: [i64; 12] = [0, 0, 0, 0, 1, -1, 100, -100, 4000, -4000, 66_000, -70_000];
     let edge = |chance: &mut SplitMix64| EDGES[chance.below(12) as usize] as u32;
     let flags = match chance.below(80) {

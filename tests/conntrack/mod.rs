@@ -2,6 +2,7 @@
 //! step.
 
 mod bounds;
+mod bypass;
 mod cached;
 mod capacity;
 mod fast;

@@ -49,6 +49,7 @@
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 
+mod bypass;
 mod config;
 mod confirm;
 mod connection;
@@ -66,6 +67,7 @@ mod tcp;
 mod timeouts;
 mod track;
 
+pub use bypass::Bypass;
 pub use config::{Config, Mode, TcpConfig};
 pub use confirm::Confirmation;
 pub use connection::{ConnId, Connection, TcpSide, Traffic};
