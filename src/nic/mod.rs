@@ -31,7 +31,7 @@ pub use driver::{Driver, DriverStats, OffloadId, Unhelped};
 pub use faults::{Fault, Faults};
 pub use indirection::{Bucket, Indirection, Move, Queue, chi_square};
 pub use rss::{Function, Rss, RssHeader, Symmetry};
-pub use solve::{Choice, End, HomePorts, PortSolver, Ports};
+pub use solve::{Choice, End, HomePorts, PortBlock, PortSolver, Ports};
 pub use toeplitz::{INPUT_MAX, RssKey, Toeplitz};
 
 /// The next number of SplitMix64 (Steele, Lea, Flood 2014) over two seeds.

@@ -229,11 +229,25 @@ pub enum Choice {
     None,
 }
 
+/// A block of ports: those that have `fixed` in the bits that are not `free`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PortBlock {
+    /// The bits that all have.
+    pub fixed: u16,
+    /// The bits that differ.
+    pub free: u16,
+}
+
 /// Chooses ports: those that lead home first, others where it must, within a bounded number of tries, counted.
+///
+/// Ports that lead home are other ports for every queue, so shards never choose the same. Of ports that lead elsewhere each shard
+/// needs a block of its own, which no shard uses for the first purpose.
 #[derive(Clone, Debug)]
 pub struct HomePorts {
     /// Ports asked about, at most, that lead home; and again as many of all others.
     pub tries: u32,
+    /// Ports of this shard alone, for when none leads home.
+    pub away_block: PortBlock,
     /// Choices that lead home.
     pub home: u64,
     /// Choices that do not.
@@ -244,9 +258,10 @@ pub struct HomePorts {
 
 impl HomePorts {
     /// A chooser that asks about at most `tries` ports of each kind.
-    pub const fn new(tries: u32) -> Self {
+    pub const fn new(tries: u32, away_block: PortBlock) -> Self {
         Self {
             tries,
+            away_block,
             home: 0,
             away: 0,
             none: 0,
@@ -277,14 +292,10 @@ impl HomePorts {
             return Choice::Home(port);
         }
         // An odd stride visits every value of the free bits.
-        let fixed = fixed & !solver.free;
+        let PortBlock { fixed, free } = self.away_block;
         let away = (0..self.tries)
             .map(|step| {
-                fixed
-                    | scatter(
-                        step.wrapping_mul(0x9e37_79b1).wrapping_add(turn),
-                        solver.free,
-                    )
+                fixed & !free | scatter(step.wrapping_mul(0x9e37_79b1).wrapping_add(turn), free)
             })
             .find(|port| is_free(*port));
         match away {
@@ -407,14 +418,18 @@ mod tests {
         let rss = Rss::new(RssKey::MICROSOFT);
         let table = Indirection::equal(7, 4);
         let solver = PortSolver::new(&rss, &flow, End::Destination, 0x7fff, 7);
-        let mut ports = HomePorts::new(16);
+        let away_block = PortBlock {
+            fixed: 0x4000,
+            free: 0x03ff,
+        };
+        let mut ports = HomePorts::new(16, away_block);
         let leads_home = |port| table.queue(rss.hash(&End::Destination.with(&flow, port))).0 == 2;
         let mut choose = |free: &dyn Fn(u16) -> bool| {
             ports.choose(&solver, &table, Queue(2), &flow, 0x8000, 5, free)
         };
         assert!(matches!(choose(&|_| true), Choice::Home(port) if leads_home(port)));
         assert!(
-            matches!(choose(&|port| !leads_home(port)), Choice::Away(port) if !leads_home(port) && port >= 0x8000)
+            matches!(choose(&|port| port < 0x8000), Choice::Away(port) if port & 0xfc00 == 0x4000)
         );
         assert_eq!(choose(&|_| false), Choice::None);
         // A queue that no bucket leads to.
