@@ -84,28 +84,14 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// Reads what processing will read of the sessions that were found, so that their misses in the machine's caches overlap.
     #[inline]
     fn warm(&self, found: &[Found]) {
-        let entries = || {
-            found.iter().filter_map(|found| match found {
-                Found::Entry(entry) => Some(*entry),
-                _ => None,
-            })
-        };
-        let current = self.log.current();
-        let mut stale = false;
         let mut read = 0;
-        for Entry { slot, direction } in entries() {
-            if let Some(session) = self.sessions.get(slot) {
-                stale |= session.stamp < current;
-                read ^= session.halves[direction as usize].packets ^ session.last_seen.nanos();
-            }
-        }
-        if stale {
-            for entry in entries() {
-                if let Some(session) = self.sessions.get(entry.slot) {
-                    let [there, back] = &session.halves;
-                    let ends = session.keys.map(|key| key.fields().source_port);
-                    read ^= there.packets ^ back.packets ^ u64::from(ends[0] ^ ends[1]);
-                }
+        for found in found {
+            let Found::Entry(Entry { slot, direction }) = found else {
+                continue;
+            };
+            if let Some(session) = self.sessions.get(*slot) {
+                let half = &session.halves[*direction as usize];
+                read ^= half.packets ^ session.last_seen.nanos() ^ session.stamp.number();
             }
         }
         core::hint::black_box(read);

@@ -34,6 +34,9 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             if session.answers && session.keys[0] == session.keys[1] {
                 return Err("a session of one direction answers");
             }
+            if session.seen != session.halves.each_ref().map(|half| half.packets > 0) {
+                return Err("a session has seen what has not come");
+            }
             for direction in Direction::BOTH {
                 let views = session.views(direction);
                 let tuples = session.tuples(direction);

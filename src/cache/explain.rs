@@ -93,10 +93,15 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let mut edits = Vec::new();
         let mut forgotten = false;
         let mut touched = HookSet::NONE;
-        if let Some((_, session)) = found {
+        if let Some((direction, session)) = found {
             let mut stats = Stats::default();
-            if let Some([there, back]) = Self::touched(&self.log, self.edited, session, &mut stats)
-            {
+            if let Some([there, back]) = Self::touched(
+                &self.log,
+                self.edited,
+                session,
+                (key, direction),
+                &mut stats,
+            ) {
                 touched = there.union(back);
             }
             forgotten = stats.log_lost > 0;

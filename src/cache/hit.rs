@@ -48,7 +48,13 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         }
         let mut path = Path::Hit;
         if session.stamp < self.log.current() {
-            match Self::touched(&self.log, self.edited, session, &mut self.stats) {
+            match Self::touched(
+                &self.log,
+                self.edited,
+                session,
+                (&packet.key(), entry.direction),
+                &mut self.stats,
+            ) {
                 Some(touched) => return Err(NotReady::Touched(touched)),
                 None => session.stamp = self.log.current(),
             }

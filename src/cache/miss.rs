@@ -96,6 +96,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let half = &mut session.halves[entry.direction as usize];
         let first = half.packets == 0;
         half.count(length);
+        session.seen[entry.direction as usize] = true;
         let pending = half.pending;
         let fired = half.destiny.asked(Signals::tcp(packet.tcp_flags().0));
         let asked = if !half.complete {
@@ -245,6 +246,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             keys: [arrived, reply],
             answers: false,
             translated: arrived != departed,
+            seen: [true, false],
             halves: [half, Half::unjudged(answer_origin)],
             stamp: ticket.redeem(),
             last_seen: context.now,

@@ -106,20 +106,21 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
 
     /// The hooks whose edits since the stamp touch each direction; `None` when no edit touches the session.
     ///
-    /// A direction that no packet has come in depends on nothing yet. Cost: one box test for each region since and direction
+    /// `key` is one of the session's, that of the direction `from`. A direction that no packet has come in depends on nothing yet. Cost: one box test for each region since and direction
     /// while these are few; else a few words of the log's granules, and where these do not clear the session, a box test for each
     /// region since, at most as many as the log holds, until every hook ever edited is touched.
     pub(super) fn touched(
         log: &RegionLog<HookSet>,
         edited: HookSet,
         session: &Session<K, H::Destiny>,
+        (key, from): (&K, Direction),
         stats: &mut Stats,
     ) -> Option<[HookSet; 2]> {
-        let seen = |direction: &Direction| session.halves[*direction as usize].packets > 0;
+        let seen = |direction: &Direction| session.seen[*direction as usize];
         let mut all = Direction::BOTH.into_iter().filter(seen);
         if log.many_since(session.stamp, FEW) {
             let clear = all.clone().all(|direction| {
-                let tuples = session.tuples(direction);
+                let tuples = session.tuples_by(key, from, direction);
                 log.clears(session.stamp, |view| tuples.of(view))
             });
             if clear {
@@ -141,7 +142,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                     }));
                 }
                 Since::Regions(regions) => {
-                    let tuples = session.tuples(direction);
+                    let tuples = session.tuples_by(key, from, direction);
                     for (hook, region) in regions {
                         stats.region_tests += 1;
                         if region.pattern.matches(tuples.of(region.view)) {

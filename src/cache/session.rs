@@ -117,6 +117,9 @@ pub(super) struct Session<K, D> {
     pub(super) answers: bool,
     /// Whether the tuples of a packet differ on its way.
     pub(super) translated: bool,
+    /// By direction: whether a packet has come. Said again here, beside the stamp, so that the test of a stale session reads one
+    /// line of the machine's cache.
+    pub(super) seen: [bool; 2],
     pub(super) halves: [Half<D>; 2],
     /// Everything that the halves hold and that is not pending was right at this generation.
     pub(super) stamp: Generation,
@@ -153,6 +156,24 @@ impl<K: FlowKey, D> Session<K, D> {
         } else {
             Segment::Denied
         };
+    }
+
+    /// The tuples of either direction, for a session that a packet with the key `key` of direction `from` is of. Does not read the
+    /// session's keys where nothing is translated.
+    #[inline]
+    pub(super) fn tuples_by(&self, key: &K, from: Direction, direction: Direction) -> Tuples {
+        if self.translated {
+            return self.tuples(direction);
+        }
+        let inverse = if direction == from {
+            None
+        } else {
+            key.inverse()
+        };
+        Tuples {
+            arrived: inverse.as_ref().unwrap_or(key).fields(),
+            translated: None,
+        }
     }
 
     /// The same as [`views`](Self::views), for patterns.
