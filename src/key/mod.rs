@@ -16,12 +16,16 @@
 //! ```
 
 mod cidr;
+mod embedding;
 mod field;
+mod npt;
 mod pattern;
 mod seven_tuple;
 
 pub use cidr::{Cidr, ParseCidrError};
+pub use embedding::{Embedding, ParseEmbeddingError, crossed, icmp_counterpart};
 pub use field::{Field, tiles};
+pub use npt::PrefixTranslation;
 pub use pattern::{Pattern, Ports};
 pub use seven_tuple::{
     Address, Endpoint, Family, Fields, FlowKey, Locality, ParseTupleError, Protocol, SevenTuple,

@@ -231,7 +231,8 @@ pub struct Fields {
 /// # Laws
 ///
 /// * `k.inverse()`, where it exists, has an inverse, and that is `k`.
-/// * `k.with(s, d)` has the endpoints `s` and `d` and all else of `k`; `k.with(k's own endpoints)` is `k`.
+/// * `k.with(s, d)` has the endpoints `s` and `d` and all else of `k`; `k.with(k's own endpoints)` is `k`. Where the addresses
+///   are of the other family, ICMP's protocol number becomes the other family's.
 pub trait FlowKey: Copy + Eq + Ord + Hash + fmt::Debug + 'static {
     /// All fields at once. Cost: O(1).
     fn fields(&self) -> Fields;
@@ -662,11 +663,17 @@ impl FlowKey for Tuple {
         }
     }
 
-    /// Changes the family when both addresses are of the other one (NAT64).
+    /// Changes the family when both addresses are of the other one (NAT64), and ICMP's protocol number with it;
+    /// [`crossed`](super::crossed) translates its type and code as well.
     fn with(&self, source: Endpoint, destination: Endpoint) -> Option<Self> {
         let fields = self.fields();
+        let protocol = match (fields.family, fields.protocol, source.address) {
+            (Family::V4, Protocol::ICMP, IpAddr::V6(_)) => Protocol::ICMPV6,
+            (Family::V6, Protocol::ICMPV6, IpAddr::V4(_)) => Protocol::ICMP,
+            (_, protocol, _) => protocol,
+        };
         Some(
-            Self::new(source, destination, fields.protocol)?
+            Self::new(source, destination, protocol)?
                 .in_zone(fields.zone)
                 .at(fields.locality),
         )
