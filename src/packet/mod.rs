@@ -6,10 +6,12 @@
 mod defect;
 mod rewrite;
 mod segment;
+mod translation;
 
 pub use defect::Defect;
 pub use rewrite::Rewrite;
 pub use segment::{Segment, SegmentOptions, Seq, TcpFlags};
+pub use translation::{Mtus, Translation, Untranslatable};
 
 use crate::cookie::FlowCookie;
 use crate::key::FlowKey;

@@ -45,6 +45,8 @@ mod link;
 mod quote;
 mod reassembly;
 mod rewrite;
+mod translate;
+mod translate_error;
 mod transport;
 mod verify;
 
@@ -52,6 +54,7 @@ pub use answer::{ANSWER_MAX, Notice, Unanswered};
 pub use arrival::{Arrival, Checksums};
 pub use link::Link;
 pub use reassembly::{Limits, Losses, Reassembler, Reassembly, Refusal};
+pub use translate::{HEADROOM, translate};
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

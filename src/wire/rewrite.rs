@@ -13,17 +13,17 @@ use crate::key::{Endpoint, Family, Fields, Protocol};
 use crate::packet::{Fragment, Rewrite, TcpFlags};
 
 /// What a change does to one packet: the new ends, and the differences that they make to sums.
-struct Patch {
+pub(super) struct Patch {
     /// The new ends.
-    to: Fields,
+    pub(super) to: Fields,
     /// Whether an address changes.
-    changes_address: bool,
+    pub(super) changes_address: bool,
     /// Whether a port changes.
-    changes_port: bool,
+    pub(super) changes_port: bool,
     /// Difference of the addresses.
-    addresses: u16,
+    pub(super) addresses: u16,
     /// Difference of the ports.
-    ports: u16,
+    pub(super) ports: u16,
 }
 
 impl Patch {
@@ -83,7 +83,13 @@ impl Patch {
     /// Changes the ports in the transport header at the start of `bytes`, and its checksum by them and by `pseudo`, the
     /// difference of the addresses. `length` is the whole transport's, if it is known: SCTP's checksum depends on it.
     #[inline]
-    fn transport(&self, bytes: &mut [u8], pseudo: u16, checksums: Checksums, length: Option<u32>) {
+    pub(super) fn transport(
+        &self,
+        bytes: &mut [u8],
+        pseudo: u16,
+        checksums: Checksums,
+        length: Option<u32>,
+    ) {
         let protocol = self.to.protocol;
         match protocol {
             Protocol::TCP | Protocol::UDP | Protocol::UDP_LITE => {
@@ -159,7 +165,13 @@ impl Patch {
 /// Updates the one's-complement checksum of a transport header after its addresses changed by `pseudo` and its own words
 /// by `change`.
 #[inline]
-fn fix(bytes: &mut [u8], protocol: Protocol, pseudo: u16, change: u16, checksums: Checksums) {
+pub(super) fn fix(
+    bytes: &mut [u8],
+    protocol: Protocol,
+    pseudo: u16,
+    change: u16,
+    checksums: Checksums,
+) {
     let pseudo = if has_pseudo_header(protocol) {
         pseudo
     } else {
