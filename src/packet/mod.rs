@@ -59,7 +59,9 @@ impl Fragment {
 ///
 /// * Reading methods have no effect and answer the same until the packet is rewritten.
 /// * `p.rewrite(&Rewrite::between(&p.key(), &k))` leaves `p.key() == k`, for `k` of the same family and protocol.
-/// * A checksum that was right before a rewrite is right after it.
+/// * A checksum that was right before a rewrite is right after it, and after a translation.
+/// * `p.translate(&Translation::between(&p.key(), &k))?` leaves `p.key() == k`, for `k` a [`crossed`](crate::key::crossed) key of
+///   the packet's, with ports of one's choice where there are some; where it refuses, `p` is as it was.
 pub trait Packet {
     /// The type that names its flow.
     type Key: FlowKey;
@@ -144,6 +146,18 @@ pub trait Packet {
     fn rewrite_quoted(&mut self, rewrite: &Rewrite<Self::Key>) -> bool {
         let _ = rewrite;
         false
+    }
+
+    /// Makes the packet one of the other family (RFC 7915), with the addresses and ports of the translation's key; an ICMP error
+    /// with the packet that it quotes. The hop limit stays.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot; then the packet is as it was. Types of packets that cannot change their family refuse with
+    /// [`Untranslatable::Unsupported`], as this does if it is not implemented.
+    fn translate(&mut self, translation: &Translation<Self::Key>) -> Result<(), Untranslatable> {
+        let _ = translation;
+        Err(Untranslatable::Unsupported)
     }
 
     /// Sets the time to live or hop limit, with the header checksum kept right.

@@ -49,6 +49,7 @@ mod translate;
 mod translate_error;
 mod transport;
 mod verify;
+mod window;
 
 pub use answer::{ANSWER_MAX, Notice, Unanswered};
 pub use arrival::{Arrival, Checksums};
@@ -60,9 +61,13 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::cookie::FlowCookie;
 use crate::key::{Family, FlowKey, Locality, Protocol, SevenTuple, Tuple};
-use crate::packet::{Defect, Fragment, Interface, Origin, Packet, Rewrite, Segment, TcpFlags};
+use crate::packet::{
+    Defect, Fragment, Interface, Origin, Packet, Rewrite, Segment, TcpFlags, Translation,
+    Untranslatable,
+};
 use layout::Layout;
 use quote::Quote;
+use window::Window;
 
 /// A key that a packet's headers can give.
 ///
@@ -114,7 +119,7 @@ impl FrameKey for SevenTuple<Ipv6Addr> {
 #[derive(Debug)]
 pub struct Frame<'a, K = Tuple> {
     /// From the network header to the packet's end (or to where the bytes end, if they were cut).
-    packet: &'a mut [u8],
+    packet: Window<'a>,
     key: K,
     layout: Layout,
     arrival: Arrival,
@@ -164,6 +169,61 @@ impl<'a, K: FrameKey> Frame<'a, K> {
         Self::parse(Link::Ip, bytes, arrival)
     }
 
+    /// Reads the bare IP packet that begins at `begin` of `buffer`; the bytes before it are room to
+    /// [`translate`](Packet::translate) it in. [`HEADROOM`] bytes always suffice.
+    ///
+    /// ```
+    /// use gufc::key::{Embedding, crossed};
+    /// use gufc::packet::{Packet, Translation};
+    /// use gufc::wire::build::{Datagram, Transport};
+    /// use gufc::wire::{Arrival, Frame, HEADROOM};
+    ///
+    /// let ping = Datagram::new("192.0.2.33".parse()?, "198.51.100.1".parse()?, Transport::query(0, 7, 1));
+    /// let mut buffer = vec![0; HEADROOM];
+    /// buffer.extend(ping.emit()?);
+    /// let mut frame: Frame = Frame::with_headroom(&mut buffer, HEADROOM, &Arrival::default())?;
+    ///
+    /// let from = frame.key();
+    /// let to = crossed(&from, Embedding::WELL_KNOWN.embed("192.0.2.33".parse()?).into(), "2001:db8::7".parse()?).unwrap();
+    /// frame.translate(&Translation::between(&from, &to))?;
+    /// assert_eq!(frame.key().to_string(), "icmpv6 64:ff9b::c000:221 > 2001:db8::7 id 7 type 129 code 0");
+    /// assert_eq!(frame.packet().len(), 48);
+    /// assert!(frame.is_intact());
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse); [`Defect::LinkTruncated`] where `begin` lies behind the buffer.
+    pub fn with_headroom(
+        buffer: &'a mut [u8],
+        begin: usize,
+        arrival: &Arrival,
+    ) -> Result<Self, Defect> {
+        let bytes = buffer.get_mut(begin..).ok_or(Defect::LinkTruncated)?;
+        // Read once over the packet alone, and then keep what was read with all of the buffer.
+        let Frame {
+            packet,
+            key,
+            layout,
+            arrival,
+            link,
+            flags,
+            defect,
+        } = Frame::<K>::ip(bytes, arrival)?;
+        let end = begin.saturating_add(packet.len());
+        let buffer = buffer.get_mut(..end).ok_or(Defect::LinkTruncated)?;
+        Ok(Self {
+            packet: Window::behind(buffer, begin),
+            key,
+            layout,
+            arrival,
+            link,
+            flags,
+            defect,
+        })
+    }
+
     // Out of line, and apart from its sisters: merged, they share registers and stores, and all lose by it.
     #[inline(never)]
     fn read_v4(
@@ -209,7 +269,7 @@ impl<'a, K: FrameKey> Frame<'a, K> {
         );
         let tuple = tuple.at(arrival.locality).in_zone(arrival.zone);
         Ok(Self {
-            packet,
+            packet: Window::of(packet),
             key: K::of_v4(tuple).ok_or(Defect::NotIp)?,
             layout: header.layout,
             arrival: *arrival,
@@ -238,7 +298,7 @@ impl<'a, K: FrameKey> Frame<'a, K> {
         );
         let tuple = tuple.at(arrival.locality).in_zone(arrival.zone);
         Ok(Self {
-            packet,
+            packet: Window::of(packet),
             key: K::of_v6(tuple).ok_or(Defect::NotIp)?,
             layout: header.layout,
             arrival: *arrival,
@@ -279,7 +339,7 @@ impl<'a, K: FrameKey> Frame<'a, K> {
 
     /// The packet: network header, transport header and payload, without link header and padding.
     pub fn packet(&self) -> &[u8] {
-        self.packet
+        &self.packet
     }
 
     /// IP version.
@@ -329,7 +389,7 @@ impl<'a, K: FrameKey> Frame<'a, K> {
     pub fn dont_fragment(&self) -> bool {
         match self.layout.family {
             Family::V4 => {
-                layout::word_at(self.packet, 6).is_some_and(|word| word & ipv4::DONT_FRAGMENT != 0)
+                layout::word_at(&self.packet, 6).is_some_and(|word| word & ipv4::DONT_FRAGMENT != 0)
             }
             Family::V6 => true,
         }
@@ -341,8 +401,8 @@ impl<'a, K: FrameKey> Frame<'a, K> {
             return None;
         }
         let (identification, offset, more) = match self.layout.family {
-            Family::V4 => ipv4::piece(self.packet)?,
-            Family::V6 => ipv6::piece(self.packet, usize::from(self.layout.fragment_at))?,
+            Family::V4 => ipv4::piece(&self.packet)?,
+            Family::V6 => ipv6::piece(&self.packet, usize::from(self.layout.fragment_at))?,
         };
         Some(Piece {
             identification,
@@ -528,5 +588,11 @@ impl<K: FrameKey> Packet for Frame<'_, K> {
 
     fn clamp_mss(&mut self, mss: u16) -> bool {
         self.lower_mss(mss)
+    }
+
+    /// In place, where the frame was read [with headroom](Frame::with_headroom); IPv6 to IPv4 needs none. A link header is not
+    /// part of the frame afterwards: the new one names another protocol. Cost: as for [`translate`].
+    fn translate(&mut self, translation: &Translation<K>) -> Result<(), Untranslatable> {
+        self.cross(translation)
     }
 }

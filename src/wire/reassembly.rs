@@ -531,7 +531,7 @@ impl<K: FrameKey> Frame<'_, K> {
         match self.layout.family {
             Family::V4 => None,
             Family::V6 => {
-                bytes_at(self.packet, usize::from(self.layout.fragment_at)).map(|[next]| next)
+                bytes_at(&self.packet, usize::from(self.layout.fragment_at)).map(|[next]| next)
             }
         }
     }

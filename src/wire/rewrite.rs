@@ -216,7 +216,7 @@ impl<K: FrameKey> Frame<'_, K> {
         let Some(patch) = Patch::of(rewrite, &self.layout) else {
             return;
         };
-        let pseudo = patch.network(self.packet, &self.layout);
+        let pseudo = patch.network(&mut self.packet, &self.layout);
         let has_ends = self.has_ends();
         if self.layout.fragment != Fragment::Later {
             let length = self.layout.transport_length();
@@ -287,8 +287,8 @@ impl<K: FrameKey> Frame<'_, K> {
     /// [`Packet::set_hop_limit`](crate::packet::Packet::set_hop_limit).
     pub(super) fn put_hop_limit(&mut self, hop_limit: u8) {
         match self.layout.family {
-            Family::V4 => ipv4::set_time_to_live(self.packet, hop_limit),
-            Family::V6 => ipv6::set_hop_limit(self.packet, hop_limit),
+            Family::V4 => ipv4::set_time_to_live(&mut self.packet, hop_limit),
+            Family::V6 => ipv6::set_hop_limit(&mut self.packet, hop_limit),
         }
     }
 

@@ -19,8 +19,8 @@ use core::ops::Range;
 use super::layout::{Layout, be16, bytes_at, put_at, word_at};
 use super::rewrite::{Patch, fix};
 use super::translate_error::{error, pseudo, pseudo_of};
-use super::{Arrival, Checksums, checksum, ipv4, ipv6, trim};
-use crate::key::{Family, Fields, FlowKey, Protocol, icmp_counterpart};
+use super::{Arrival, Checksums, Frame, FrameKey, checksum, ipv4, ipv6, trim};
+use crate::key::{Endpoint, Family, Fields, FlowKey, Protocol, icmp_counterpart};
 use crate::packet::{Defect, Fragment, Mtus, Translation, Untranslatable};
 
 /// Bytes before a packet that always suffice to translate it: two IPv6 headers for IPv4 ones, a fragment header in the quoted
@@ -123,6 +123,41 @@ pub fn translate<K: FlowKey>(
         &Order::of(translation),
     )?;
     Ok(begin..end)
+}
+
+impl<K: FrameKey> Frame<'_, K> {
+    /// [`Packet::translate`](crate::packet::Packet::translate).
+    pub(super) fn cross(&mut self, translation: &Translation<K>) -> Result<(), Untranslatable> {
+        let order = Order::of(translation);
+        let (buffer, begin) = self.packet.buffer();
+        let (layout, checksums) = (&self.layout, self.arrival.checksums);
+        let begin = cross(buffer, begin, layout, self.defect, checksums, &order)?;
+        self.packet.set_begin(begin);
+        // What was written can be read.
+        let Some(layout) = (match order.to.family {
+            Family::V4 => ipv4::read(&self.packet).ok().map(|header| header.layout),
+            Family::V6 => ipv6::read(&self.packet).ok().map(|header| header.layout),
+        }) else {
+            return Ok(());
+        };
+        let transport = super::read_transport(&self.packet, &layout);
+        self.layout = layout;
+        self.defect = layout.defect.or(transport.defect);
+        self.flags = transport.flags;
+        self.arrival.locality = order.to.locality;
+        self.arrival.zone = order.to.zone;
+        self.link = super::link::Header::default();
+        let end = |bits, port| Endpoint::new(order.to.family.address(bits), port);
+        let to = translation.rewrite.to;
+        let (source, destination) = (order.to.source, order.to.destination);
+        self.key = to
+            .with(
+                end(source, transport.source),
+                end(destination, transport.destination),
+            )
+            .unwrap_or(to);
+        Ok(())
+    }
 }
 
 /// A [`Translation`] in fields.

@@ -64,14 +64,14 @@ impl<K: FrameKey> Frame<'_, K> {
         let zero = ([0; 16], [0; 4]);
         match self.layout.family {
             Family::V4 => checksum::pseudo_v4(
-                bytes_at(self.packet, 12).unwrap_or(zero.1).into(),
-                bytes_at(self.packet, 16).unwrap_or(zero.1).into(),
+                bytes_at(&self.packet, 12).unwrap_or(zero.1).into(),
+                bytes_at(&self.packet, 16).unwrap_or(zero.1).into(),
                 protocol,
                 length,
             ),
             Family::V6 => checksum::pseudo_v6(
-                bytes_at(self.packet, 8).unwrap_or(zero.0).into(),
-                bytes_at(self.packet, 24).unwrap_or(zero.0).into(),
+                bytes_at(&self.packet, 8).unwrap_or(zero.0).into(),
+                bytes_at(&self.packet, 24).unwrap_or(zero.0).into(),
                 protocol,
                 length,
             ),
