@@ -40,6 +40,12 @@ fn frames() {
 }
 
 #[test]
+fn translations() {
+    let files = replay("translate", gufc::testing::translate::translate);
+    assert!(files > 50, "{files} files");
+}
+
+#[test]
 fn prefix_operations() {
     let files = replay("prefix_ops", |bytes| {
         if let Err(difference) = gufc::testing::prefix_ops(bytes) {

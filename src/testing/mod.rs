@@ -16,6 +16,7 @@ pub mod rulegen;
 pub mod script;
 pub mod tight_walk;
 pub mod toy;
+pub mod translate;
 pub mod trie;
 pub mod uncached;
 

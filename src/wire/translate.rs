@@ -16,7 +16,7 @@
 
 use core::ops::Range;
 
-use super::layout::{Layout, be16, bytes_at, put_at, word_at};
+use super::layout::{DATAGRAM_MAX, Layout, be16, bytes_at, put_at, word_at};
 use super::rewrite::{Patch, fix};
 use super::translate_error::{error, pseudo, pseudo_of};
 use super::{Arrival, Checksums, Frame, FrameKey, checksum, ipv4, ipv6, trim};
@@ -37,7 +37,10 @@ pub(super) const MTU_MIN_V6: u32 = 1280;
 pub(super) const MTU_MIN_V4: u32 = 68;
 /// Its checksum includes a pseudo header, and lies where UDP's does (RFC 4340 section 9.1).
 pub(super) const DCCP: Protocol = Protocol(33);
-/// What comes of the two header sizes.
+/// IPv6's authentication and routing headers.
+const AUTHENTICATION: u8 = 51;
+const ROUTING: u8 = 43;
+/// The difference of the two header sizes.
 pub(super) const GROWTH: u32 = 20;
 
 /// Translates the packet at `packet` of `buffer` to the other family, and says where it lies afterwards: it ends where it
@@ -209,10 +212,10 @@ pub(super) fn cross(
         return Err(Untranslatable::Malformed(defect));
     }
     if layout.routed {
-        let pointer = segments_left(packet, layout.family);
+        let pointer = segments_left(packet, layout);
         return Err(Untranslatable::SourceRoute { pointer });
     }
-    facts.passable(layout)?;
+    facts.passable(packet, layout)?;
     let transport = packet.get(usize::from(layout.transport)..).unwrap_or(&[]);
     let icmp = layout.protocol.is_icmp();
     if icmp && layout.fragment.is_part() {
@@ -303,13 +306,30 @@ impl Facts {
     }
 
     /// Refuses what must not appear behind a header of the other family.
-    pub(super) fn passable(&self, layout: &Layout) -> Result<(), Untranslatable> {
+    pub(super) fn passable(&self, packet: &[u8], layout: &Layout) -> Result<(), Untranslatable> {
+        if let Some((_, offset, more)) = self.piece {
+            let length = layout.transport_length();
+            if more && length % 8 != 0 {
+                return Err(Untranslatable::Malformed(Defect::FragmentRange));
+            }
+            if offset + length > DATAGRAM_MAX - ipv4::HEADER as u32 {
+                return Err(Untranslatable::TooLong);
+            }
+        }
+        let mut authenticated = layout.protocol == Protocol(AUTHENTICATION);
+        if layout.family == Family::V6 && usize::from(layout.transport) > ipv6::HEADER {
+            walk(packet, layout, |number, _, _| {
+                authenticated |= number == AUTHENTICATION;
+            });
+        }
+        if authenticated {
+            return Err(Untranslatable::Authentication);
+        }
         // Between a fragment header and the transport header nothing may stand (RFC 7915 section 5.1.1).
         let behind = layout.fragment_at != 0
             && layout.transport != layout.fragment_at.saturating_add(FRAGMENT_HEADER as u16);
         match (layout.family, layout.protocol) {
             _ if behind => Err(Untranslatable::Protocol),
-            (_, Protocol(51)) => Err(Untranslatable::Authentication),
             (Family::V4, Protocol::ICMPV6) | (Family::V6, Protocol::ICMP) => {
                 Err(Untranslatable::Protocol)
             }
@@ -443,30 +463,41 @@ fn counterpart(protocol: Protocol, from: Family) -> Protocol {
     }
 }
 
-/// Where the first routing header with segments left has their number; 0 where there is none.
-fn segments_left(packet: &[u8], family: Family) -> u16 {
-    if family == Family::V4 {
-        return 0;
-    }
-    let Some([mut next]) = bytes_at(packet, 6) else {
-        return 0;
-    };
+/// Where the first routing header with segments left has their number; 0 in IPv4.
+fn segments_left(packet: &[u8], layout: &Layout) -> u16 {
+    let mut found = 0;
+    walk(packet, layout, |number, at, left| {
+        if number == ROUTING && left != 0 && found == 0 {
+            found = (at + 3) as u16;
+        }
+    });
+    found
+}
+
+/// Calls `each` with number, place and fourth byte of every extension header of an IPv6 packet.
+fn walk(packet: &[u8], layout: &Layout, mut each: impl FnMut(u8, usize, u8)) {
     let mut at = ipv6::HEADER;
+    let Some([mut next]) = bytes_at(packet, 6) else {
+        return;
+    };
+    if layout.family == Family::V4 {
+        return;
+    }
     for _ in 0..ipv6::HEADERS_MAX {
         let Some([following, words, _, left]) = bytes_at(packet, at) else {
-            return 0;
+            return;
         };
-        if next == 43 && left != 0 {
-            return (at + 3) as u16;
+        if at >= usize::from(layout.transport) {
+            return;
         }
+        each(next, at, left);
         at += match next {
             44 => 8,
-            51 => (usize::from(words) + 2) * 4,
+            AUTHENTICATION => (usize::from(words) + 2) * 4,
             _ => (usize::from(words) + 1) * 8,
         };
         next = following;
     }
-    0
 }
 
 /// Changes the ports and the checksum of a transport that is no ICMP.

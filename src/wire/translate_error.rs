@@ -149,7 +149,11 @@ impl Inner {
             .get(usize::from(layout.transport)..)
             .ok_or(quotation)?;
         let known = to.family != family && to.protocol == facts.protocol;
-        if !known || layout.defect.is_some() || layout.routed || facts.passable(&layout).is_err() {
+        if !known
+            || layout.defect.is_some()
+            || layout.routed
+            || facts.passable(quoted, &layout).is_err()
+        {
             return Err(quotation);
         }
         let icmp = layout.protocol.is_icmp();

@@ -7,6 +7,7 @@ mod answers;
 mod laws;
 mod reading;
 mod rewriting;
+mod translating;
 
 use gufc::key::{Endpoint, FlowKey, Protocol, Tuple};
 use gufc::packet::{Packet, SegmentOptions, Seq, TcpFlags};

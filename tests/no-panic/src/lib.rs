@@ -8,8 +8,10 @@
 #![no_std]
 
 use core::net::{IpAddr, Ipv4Addr};
-use gufc::key::{FlowKey, Key, SevenTuple, Tuple};
-use gufc::packet::{Packet, Rewrite, Segment};
+use gufc::key::{
+    Cidr, Embedding, FlowKey, Key, PrefixTranslation, SevenTuple, Tuple, crossed,
+};
+use gufc::packet::{Mtus, Packet, Rewrite, Segment, Translation};
 use gufc::wire::{Arrival, Checksums, Frame, FrameKey, Link, Notice, checksum};
 
 unsafe extern "C" {
@@ -193,6 +195,70 @@ pub unsafe extern "C" fn np_answer(
     parse::<Tuple>(bytes, how)
         .and_then(|frame| frame.answer(notice, from, out).ok())
         .unwrap_or(0)
+}
+
+/// Translating to the other family, bare bytes and a frame, to any key.
+///
+/// # Safety
+///
+/// As [`slice`], for both pieces.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn np_translate(
+    bytes: *mut u8,
+    length: usize,
+    other: *mut u8,
+    other_length: usize,
+    how: u32,
+    room: usize,
+) -> u64 {
+    let (bytes, other) = unsafe { (slice(bytes, length), slice(other, other_length)) };
+    let Some(other) = parse::<Tuple>(other, how) else {
+        return 0;
+    };
+    let Ok(mut frame) = Frame::<Tuple>::with_headroom(bytes, room, &arrival(how)) else {
+        return 1;
+    };
+    let mut order = Translation::between(&frame.key(), &other.key());
+    order.quoted = other.quoted();
+    order.identification = how as u16;
+    order.mtu = Mtus {
+        v4: how >> 4,
+        v6: how >> 6,
+        lowest_v6: how >> 8,
+    };
+    let crossed = frame.translate(&order).is_ok();
+    let mixed = read(&frame);
+    let end = gufc::wire::translate(bytes, room..length, &arrival(how), &order)
+        .map_or(0, |range| range.start as u64);
+    mixed ^ end ^ u64::from(crossed)
+}
+
+/// Naming what is translated: embedded addresses, counterparts, prefix translation.
+///
+/// # Safety
+///
+/// As [`slice`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn np_cross(bytes: *mut u8, length: usize, how: u32) -> u64 {
+    let bytes = unsafe { slice(bytes, length) };
+    let Some(key) = parse::<Tuple>(bytes, how).map(|frame| frame.key()) else {
+        return 0;
+    };
+    let (source, destination) = (key.source().address, key.destination().address);
+    let (IpAddr::V6(a), IpAddr::V6(b)) = (source, destination) else {
+        return 1;
+    };
+    let map = Cidr::new(source, how as u8)
+        .zip(Cidr::new(destination, (how >> 8) as u8))
+        .and_then(|(internal, external)| PrefixTranslation::new(internal, external));
+    let moved = map.and_then(|map| map.inbound(map.outbound(a)?));
+    let embedding = Embedding::new(b, how as u8).unwrap_or(Embedding::WELL_KNOWN);
+    let crossed = embedding
+        .cross(source)
+        .zip(embedding.cross(destination))
+        .and_then(|(source, destination)| crossed(&key, source, destination));
+    let bits = moved.map_or(0, |address| address.to_bits() as u64);
+    bits ^ crossed.map_or(0, |key| u64::from(key.source().port))
 }
 
 /// A TCP segment by itself.
