@@ -12,5 +12,7 @@ mod hardened;
 mod protocols;
 mod related;
 mod scenarios;
+mod seqadj;
+mod smoltcp;
 mod story;
 mod vectors;

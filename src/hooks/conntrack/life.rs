@@ -113,14 +113,11 @@ impl<K: Trackable> Conntrack<K> {
         true
     }
 
-    /// Sets status bits that are the business of translation: [`Status::SRC_NAT`], [`Status::DST_NAT`],
-    /// [`Status::SEQ_ADJUST`] and the two `DONE` bits. Others are left out.
+    /// Sets status bits that are the business of translation: [`Status::SRC_NAT`], [`Status::DST_NAT`] and the two `DONE`
+    /// bits. Others are left out.
     pub fn set_status(&mut self, id: ConnId, bits: Status) {
-        const ALLOWED: u16 = Status::SRC_NAT.0
-            | Status::DST_NAT.0
-            | Status::SEQ_ADJUST.0
-            | Status::SRC_NAT_DONE.0
-            | Status::DST_NAT_DONE.0;
+        const ALLOWED: u16 =
+            Status::SRC_NAT.0 | Status::DST_NAT.0 | Status::SRC_NAT_DONE.0 | Status::DST_NAT_DONE.0;
         if let Some(slot) = self.table.slot_of(id) {
             self.table
                 .cold_mut(slot)
@@ -268,6 +265,9 @@ impl<K: Trackable> Conntrack<K> {
         }
         if !self.helpers.is_empty() {
             self.helpers.remove(&slot);
+        }
+        if !self.shifts.is_empty() {
+            self.shifts.remove(&slot);
         }
         if !self.expectations.is_empty() {
             self.expectations.end_all(self.table.id_of(slot));

@@ -61,6 +61,7 @@ mod life;
 mod list;
 mod reason;
 mod sctp;
+mod seqadj;
 mod status;
 mod table;
 mod tcp;
@@ -174,6 +175,8 @@ pub struct Conntrack<K: Trackable> {
     labels: BTreeMap<u32, u128>,
     /// What helpers remember, by slot.
     helpers: BTreeMap<u32, helper::Lines>,
+    /// Shifts of sequence numbers, by slot.
+    shifts: BTreeMap<u32, seqadj::Shifts>,
     expectations: Expectations<K>,
     /// Connections by source address, where limited.
     sources: BTreeMap<(Family, u128, Zone), u32>,
@@ -203,6 +206,7 @@ impl<K: Trackable> Conntrack<K> {
             table: Table::try_new(capacity, config.seed, config.accounting)?,
             labels: BTreeMap::new(),
             helpers: BTreeMap::new(),
+            shifts: BTreeMap::new(),
             expectations: Expectations::new(),
             sources: BTreeMap::new(),
             news: VecDeque::with_capacity(config.news_capacity),

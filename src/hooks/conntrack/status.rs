@@ -107,8 +107,10 @@ impl News {
     pub const HELPER: Self = Self(1 << 7);
     /// It left the table.
     pub const DESTROY: Self = Self(1 << 8);
+    /// Its sequence numbers are shifted, or shifted anew.
+    pub const SEQ_ADJUST: Self = Self(1 << 9);
 
-    const NAMES: [(u16, &'static str); 9] = [
+    const NAMES: [(u16, &'static str); 10] = [
         (1 << 0, "NEW"),
         (1 << 1, "RELATED"),
         (1 << 2, "REPLY"),
@@ -118,6 +120,7 @@ impl News {
         (1 << 6, "LABEL"),
         (1 << 7, "HELPER"),
         (1 << 8, "DESTROY"),
+        (1 << 9, "SEQ_ADJUST"),
     ];
 
     /// Whether every kind of `other` is there.

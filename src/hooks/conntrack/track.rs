@@ -10,7 +10,7 @@ use super::{
 };
 use crate::hook::{Class, Direction};
 use crate::key::{Family, Protocol, Zone};
-use crate::packet::Packet;
+use crate::packet::{Packet, Segment};
 use crate::time::{Duration, Instant};
 
 /// What a new connection begins with, and where the packet's connection is looked for.
@@ -272,7 +272,8 @@ impl<K: Trackable> Conntrack<K> {
             Kind::Tcp => {
                 let timeouts = self.timeouts(clock.policy());
                 let remaining = clock.end() - now;
-                let setting = Setting::new(&self.config, timeouts, cold.status, remaining);
+                let shift = self.ack_shift(slot, direction, facts.segment.as_ref(), cold.status);
+                let setting = Setting::new(&self.config, timeouts, cold.status, remaining, shift);
                 return match &facts.segment {
                     Some(segment) => tcp::step(state, direction, segment, &setting),
                     None => Outcome::Ignore(Reason::Malformed),
@@ -306,6 +307,22 @@ impl<K: Trackable> Conntrack<K> {
             assured,
             changed: false,
         }
+    }
+
+    /// What translation has added to the numbers that a segment of `direction` acknowledges.
+    fn ack_shift(
+        &self,
+        slot: u32,
+        direction: Direction,
+        segment: Option<&Segment>,
+        status: Status,
+    ) -> u32 {
+        let (true, Some(segment)) = (status.contains(Status::SEQ_ADJUST), segment) else {
+            return 0;
+        };
+        self.shifts.get(&slot).map_or(0, |shifts| {
+            shifts[direction.reverse() as usize].of_ack(segment.ack)
+        })
     }
 
     fn refresh(
@@ -443,7 +460,10 @@ impl<K: Trackable> Conntrack<K> {
         let (Kind::Tcp, Some(seq)) = (hot.clock.kind(), facts.quoted_seq()) else {
             return true;
         };
-        let (own, peer) = (hot.tcp.side(direction.reverse()), hot.tcp.side(direction));
+        let sent = direction.reverse();
+        let shifts = self.shifts.get(&slot).copied().unwrap_or_default();
+        let seq = shifts[sent as usize].undo(seq);
+        let (own, peer) = (hot.tcp.side(sent), hot.tcp.side(direction));
         own.window == 0 || !seq.is_after(own.end) && !seq.is_before(own.end - peer.window.max(1))
     }
 }

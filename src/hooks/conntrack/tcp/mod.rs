@@ -30,6 +30,8 @@ pub(super) struct Setting<'a> {
     pub(super) status: Status,
     /// What is left of the connection's life.
     pub(super) remaining: Duration,
+    /// What translation has added to the numbers that the segment acknowledges.
+    pub(super) ack_shift: u32,
 }
 
 impl<'a> Setting<'a> {
@@ -38,6 +40,7 @@ impl<'a> Setting<'a> {
         timeouts: &'a Timeouts,
         status: Status,
         remaining: Duration,
+        ack_shift: u32,
     ) -> Self {
         Self {
             mode: config.mode,
@@ -45,6 +48,7 @@ impl<'a> Setting<'a> {
             timeouts,
             status,
             remaining,
+            ack_shift,
         }
     }
 }
@@ -81,19 +85,17 @@ pub(super) fn step(
     let before = *state;
     let decision = match before_window(state, direction, event, segment, setting) {
         Plan::Done(outcome) => return outcome,
-        Plan::Check(transition) => {
-            match check(state, direction, event, segment, setting.tcp.liberal) {
-                Fit::Accept => transition,
-                Fit::Ignore(reason) => return Outcome::Ignore(reason),
-                Fit::Invalid(reason) => {
-                    if setting.mode == Mode::Hardened {
-                        *state = before;
-                    }
-                    let shorten = note_invalid(state, direction, event, setting);
-                    return Outcome::Invalid { reason, shorten };
+        Plan::Check(transition) => match check(state, direction, event, segment, setting) {
+            Fit::Accept => transition,
+            Fit::Ignore(reason) => return Outcome::Ignore(reason),
+            Fit::Invalid(reason) => {
+                if setting.mode == Mode::Hardened {
+                    *state = before;
                 }
+                let shorten = note_invalid(state, direction, event, setting);
+                return Outcome::Invalid { reason, shorten };
             }
-        }
+        },
         Plan::Commit(transition) => transition,
     };
     commit(state, direction, event, decision, setting)

@@ -19,6 +19,7 @@
 //!
 //! I and III separate valid from invalid; II and IV only say whether the segment may teach anything.
 
+use super::Setting;
 use super::state::{ACKED, LIBERAL, SACKS, SCALES, TcpState, UNACKED};
 use super::table::{Event, TcpPhase};
 use crate::hook::Direction;
@@ -41,14 +42,14 @@ pub(super) enum Fit {
 
 /// Checks a segment of `direction` and takes over what it teaches.
 ///
-/// `liberal` is the switch for all connections. An invalid segment may have initialised its side: the caller decides whether
+/// An invalid segment may have initialised its side: the caller decides whether
 /// that stays. Cost: O(1).
 pub(super) fn check(
     state: &mut TcpState,
     direction: Direction,
     event: Event,
     segment: &Segment,
-    liberal: bool,
+    setting: &Setting<'_>,
 ) -> Fit {
     let (sender, receiver) = (direction, direction.reverse());
     let flags = segment.flags;
@@ -60,6 +61,7 @@ pub(super) fn check(
             sack = sack.max(*right);
         }
     }
+    (ack, sack) = (ack - setting.ack_shift, sack - setting.ack_shift);
 
     if state.side(sender).window == 0 {
         if flags.contains(TcpFlags::SYN) {
@@ -100,7 +102,7 @@ pub(super) fn check(
                 state.side_mut(sender).end = end_seen;
                 state.set_flag(sender, UNACKED);
             }
-            return if liberal || state.flags(sender) & LIBERAL != 0 {
+            return if setting.tcp.liberal || state.flags(sender) & LIBERAL != 0 {
                 Fit::Accept
             } else {
                 other
