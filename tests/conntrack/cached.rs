@@ -13,7 +13,7 @@ use gufc::packet::Packet;
 use gufc::testing::prng::SplitMix64;
 use gufc::testing::uncached::Uncached;
 use gufc::time::{Duration, Instant};
-use gufc::verdict::Path;
+use gufc::verdict::{Path, Verdict};
 use gufc::wire::{Arrival, Frame};
 use proptest::prelude::*;
 
@@ -47,15 +47,15 @@ fn dump(hooks: &Hooks) -> String {
 }
 
 /// Both dataplanes.
-struct Pair {
-    cached: FlowCache<Tuple, Hooks>,
+pub(super) struct Pair {
+    pub(super) cached: FlowCache<Tuple, Hooks>,
     plain: Uncached<Hooks>,
-    hits: usize,
-    packets: usize,
+    pub(super) hits: usize,
+    pub(super) packets: usize,
 }
 
 impl Pair {
-    fn new(config: &Config, rules: &str) -> Self {
+    pub(super) fn new(config: &Config, rules: &str) -> Self {
         let cache = cache::Config::new([3, 4]);
         Self {
             cached: FlowCache::new(cache, hooks(config.clone(), rules)).expect("room"),
@@ -67,14 +67,15 @@ impl Pair {
         }
     }
 
-    fn process(&mut self, packet: &[u8], now: Instant) {
+    /// Gives the verdict, on which both agree; `None` for what is no packet.
+    pub(super) fn process(&mut self, packet: &[u8], now: Instant) -> Option<Verdict> {
         let (mut one, mut other) = (packet.to_vec(), packet.to_vec());
         let arrival = Arrival::default();
         let (Ok(mut one), Ok(mut other)) = (
             Frame::<Tuple>::ip(&mut one, &arrival),
             Frame::<Tuple>::ip(&mut other, &arrival),
         ) else {
-            return;
+            return None;
         };
         let got = self.cached.process(&mut one, now);
         let wanted = self.plain.process(&mut other, now);
@@ -90,6 +91,7 @@ impl Pair {
             dump(&self.plain.hooks),
             "{got:?}"
         );
+        Some(got.verdict)
     }
 }
 

@@ -13,6 +13,6 @@ mod protocols;
 mod related;
 mod scenarios;
 mod seqadj;
-mod smoltcp;
+mod stacks;
 mod story;
 mod vectors;
