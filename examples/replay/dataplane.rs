@@ -1,14 +1,19 @@
-//! The two dataplanes: hooks behind a flow cache, and the same hooks without one.
+//! The two dataplanes: hooks behind a flow cache, and the same hooks without one. Stateful, with a connection tracker in front,
+//! or stateless.
 
+use std::fmt::Write;
 use std::time::Instant as Clock;
 
 use gufc::cache::{Config, FlowCache, Stats};
 use gufc::epoch::Change;
+use gufc::hooks::conntrack::{self, Conntrack, Reason};
 use gufc::hooks::filter::{EditError, Filter, Place, Policy, Rule, RuleId};
 use gufc::hooks::route::{RouteError, Routes, Target};
 use gufc::key::Tuple;
 use gufc::packet::{Defect, Interface, Packet};
+use gufc::pipeline::Walk;
 use gufc::testing::uncached::Uncached;
+use gufc::time::{Duration, Instant};
 use gufc::verdict::{By, Outcome, Verdict};
 use gufc::wire::{Arrival, Frame};
 use indicatif::ProgressBar;
@@ -16,9 +21,75 @@ use indicatif::ProgressBar;
 use crate::capture::{Capture, Captured};
 use crate::plot::Window;
 
-/// The hooks of both.
-pub(crate) type Hooks = (Routes, Filter);
-pub(crate) type Cache = FlowCache<Tuple, Hooks>;
+/// The hooks of both sides, without and with a tracker.
+pub(crate) type Stateless = (Routes, Filter);
+pub(crate) type Stateful = (Conntrack<Tuple>, Routes, Filter);
+type Cache<H> = FlowCache<Tuple, H>;
+
+/// What the example needs of its hooks.
+pub(crate) trait Hooks: for<'a> Walk<Frame<'a>> + Sized {
+    fn new(setup: &Setup) -> Result<Self, String>;
+    fn filter(&self) -> &Filter;
+    fn filter_mut(&mut self) -> &mut Filter;
+    fn tracker(&self) -> Option<&Conntrack<Tuple>>;
+}
+
+impl Hooks for Stateless {
+    fn new(setup: &Setup) -> Result<Self, String> {
+        Ok((routes().map_err(|why| why.to_string())?, setup.filter()?))
+    }
+
+    fn filter(&self) -> &Filter {
+        &self.1
+    }
+
+    fn filter_mut(&mut self) -> &mut Filter {
+        &mut self.1
+    }
+
+    fn tracker(&self) -> Option<&Conntrack<Tuple>> {
+        None
+    }
+}
+
+impl Hooks for Stateful {
+    fn new(setup: &Setup) -> Result<Self, String> {
+        let config = conntrack::Config {
+            // As where the network card has verified them.
+            checksum: false,
+            ..conntrack::Config::new(setup.sessions as u32, [0x6775_6663, 0x2012])
+        };
+        let tracker = Conntrack::try_new(config).map_err(|why| why.to_string())?;
+        let (routes, filter) = Stateless::new(setup)?;
+        Ok((tracker, routes, filter))
+    }
+
+    fn filter(&self) -> &Filter {
+        &self.2
+    }
+
+    fn filter_mut(&mut self) -> &mut Filter {
+        &mut self.2
+    }
+
+    fn tracker(&self) -> Option<&Conntrack<Tuple>> {
+        Some(&self.0)
+    }
+}
+
+/// Everything that a tracker knows, to be compared.
+fn known(hooks: &impl Hooks) -> String {
+    let mut text = String::new();
+    if let Some(tracker) = hooks.tracker() {
+        for one in tracker.iter() {
+            let _ = writeln!(text, "{one:?}");
+        }
+        for reason in Reason::ALL {
+            let _ = writeln!(text, "{reason}: {}", tracker.count(reason));
+        }
+    }
+    text
+}
 
 pub(crate) struct Setup {
     pub(crate) rules: Vec<Rule>,
@@ -27,25 +98,25 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    fn hooks(&self) -> Result<Hooks, String> {
+    fn filter(&self) -> Result<Filter, String> {
         let mut filter = Filter::new("filter", self.rules.len() + 1, 7, Policy::Drop);
         let replaced = filter.replace(self.rules.clone(), Policy::Drop);
         // Nothing is cached yet, so nobody need be told.
         let ((), _change) = replaced.map_err(|why| why.to_string())?;
-        Ok((routes().map_err(|why| why.to_string())?, filter))
+        Ok(filter)
     }
 
-    fn cache(&self) -> Result<Cache, String> {
+    fn cache<H: Hooks>(&self) -> Result<Cache<H>, String> {
         let config = Config {
             sessions: self.sessions,
             ..Config::new([0x6775_6663, 0x2006])
         };
-        FlowCache::new(config, self.hooks()?).map_err(|why| why.to_string())
+        FlowCache::new(config, H::new(self)?).map_err(|why| why.to_string())
     }
 
-    fn twin(&self) -> Result<Uncached<Hooks>, String> {
+    fn twin<H: Hooks>(&self) -> Result<Uncached<H>, String> {
         Ok(Uncached {
-            hooks: self.hooks()?,
+            hooks: H::new(self)?,
         })
     }
 
@@ -77,7 +148,8 @@ fn routes() -> Result<Routes, RouteError> {
 }
 
 /// The edit of `--edit-every`: a rule against one service comes and goes.
-fn toggle((_, filter): &mut Hooks) -> Result<((), Change), EditError> {
+fn toggle(hooks: &mut impl Hooks) -> Result<((), Change), EditError> {
+    let filter = hooks.filter_mut();
     let rule: Rule = "tcp dport 8080 drop comment \"now and then\""
         .parse()
         .unwrap_or_default();
@@ -114,23 +186,44 @@ pub(crate) struct Checked {
     pub(crate) differences: u64,
     pub(crate) windows: Vec<Window>,
     pub(crate) explanation: Option<String>,
+    /// What the tracker says at the end.
+    pub(crate) tracked: Option<TrackerFigures>,
 }
 
-/// Plays the capture to both, packet by packet, and compares verdict, egress, mark, log and every byte.
-pub(crate) fn verify(
+/// What a tracker counted.
+pub(crate) struct TrackerFigures {
+    pub(crate) connections: usize,
+    pub(crate) bytes: usize,
+    pub(crate) reasons: Vec<(Reason, u64)>,
+}
+
+impl TrackerFigures {
+    fn of(tracker: &Conntrack<Tuple>, peak: usize) -> Self {
+        let reasons = Reason::ALL.map(|reason| (reason, tracker.count(reason)));
+        Self {
+            connections: peak,
+            bytes: tracker.reserved_bytes() / tracker.config().capacity as usize,
+            reasons: reasons.into_iter().filter(|(_, n)| *n > 0).collect(),
+        }
+    }
+}
+
+/// Plays the capture to both, packet by packet, and compares verdict, egress, mark, log and every byte; now and then, and at the
+/// end, also all that the trackers know.
+pub(crate) fn verify<H: Hooks>(
     setup: &Setup,
     capture: &Capture,
     explain: Option<u64>,
     progress: &ProgressBar,
 ) -> Result<Checked, String> {
-    let (mut cache, mut twin) = (setup.cache()?, setup.twin()?);
+    let (mut cache, mut twin) = (setup.cache::<H>()?, setup.twin::<H>()?);
     let mut defects: Vec<(Defect, u64)> = Vec::new();
     let mut verdicts: Vec<((Verdict, By), u64)> = Vec::new();
     let mut differences = 0;
     let mut explanation = None;
     let mut windows = vec![Window::default()];
     let each = capture.packets.len().div_ceil(Window::COUNT).max(1);
-    let mut peak = 0;
+    let (mut peak, mut connections) = (0, 0);
     for (number, captured) in capture.packets.iter().enumerate() {
         if number > 0 && number % each == 0 {
             windows.push(Window::default());
@@ -167,8 +260,11 @@ pub(crate) fn verify(
         let judged = frame(captured, &mut judged_bytes)
             .map(|mut packet| twin.process(&mut packet, captured.at));
         let uncached_cost = start.elapsed();
-        let agrees =
-            judged.is_ok_and(|judged| cached.agrees(&judged)) && cached_bytes == judged_bytes;
+        let last = number + 1 == capture.packets.len();
+        let same = number % 256 > 0 && !last || known(cache.hooks()) == known(&twin.hooks);
+        let agrees = judged.is_ok_and(|judged| cached.agrees(&judged))
+            && cached_bytes == judged_bytes
+            && same;
         if !agrees {
             differences += 1;
             if differences == 1 {
@@ -183,6 +279,7 @@ pub(crate) fn verify(
         }
         count(&mut verdicts, (cached.verdict, cached.by));
         peak = peak.max(cache.len());
+        connections = connections.max(cache.hooks().tracker().map_or(0, Conntrack::len));
         if let Some(window) = windows.last_mut() {
             window.add(cached.path.is_cached(), cost, uncached_cost);
         }
@@ -198,12 +295,21 @@ pub(crate) fn verify(
         differences,
         windows,
         explanation,
+        tracked: cache
+            .hooks()
+            .tracker()
+            .map(|tracker| TrackerFigures::of(tracker, connections)),
     })
 }
 
 /// What `--explain` says once the packet has its verdict.
-fn verdict_of(cache: &Cache, key: &Tuple, captured: &Captured, outcome: &Outcome) -> String {
-    let (_, filter) = cache.hooks();
+fn verdict_of<H: Hooks>(
+    cache: &Cache<H>,
+    key: &Tuple,
+    captured: &Captured,
+    outcome: &Outcome,
+) -> String {
+    let filter = cache.hooks().filter();
     let rule = outcome
         .by
         .rule
@@ -233,12 +339,12 @@ pub(crate) struct Timed {
     pub(crate) cached: f64,
     pub(crate) uncached: f64,
     pub(crate) ratio: f64,
-    /// With every flow in the cache already.
+    /// Played again to a cache that has just seen it.
     pub(crate) warm: f64,
 }
 
 /// Times whole replays, both sides in turn, each from an empty start; and the cache once more when it knows all flows.
-pub(crate) fn time(
+pub(crate) fn time<H: Hooks>(
     setup: &Setup,
     capture: &Capture,
     rounds: u64,
@@ -250,11 +356,15 @@ pub(crate) fn time(
         .map(|captured| captured.bytes.clone())
         .collect();
     let packets = capture.packets.len() as f64;
+    let length = capture
+        .packets
+        .last()
+        .map_or(Duration::ZERO, |last| last.at - Instant::START);
     let (mut cached, mut uncached, mut ratio, mut warm) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let (mut cache, mut twin) = (setup.cache()?, setup.twin()?);
-        let mut replay = |cache: &mut Cache| {
+        let (mut cache, mut twin) = (setup.cache::<H>()?, setup.twin::<H>()?);
+        let mut replay = |cache: &mut Cache<H>, later: Duration| {
             let start = Clock::now();
             for (number, (captured, bytes)) in capture.packets.iter().zip(&mut buffers).enumerate()
             {
@@ -262,15 +372,15 @@ pub(crate) fn time(
                     cache.edit(toggle).map_err(|why| why.to_string())?;
                 }
                 if let Ok(mut packet) = frame(captured, bytes) {
-                    let _ = core::hint::black_box(cache.process(&mut packet, captured.at));
+                    let _ = core::hint::black_box(cache.process(&mut packet, captured.at + later));
                 }
             }
             Ok::<f64, String>(start.elapsed().as_nanos() as f64 / packets)
         };
-        cached.push(replay(&mut cache)?);
+        cached.push(replay(&mut cache, Duration::ZERO)?);
         progress.inc(capture.packets.len() as u64);
-        // The capture's clock starts over, so nothing idles out in the second replay.
-        warm.push(replay(&mut cache)?);
+        // Right behind the first time, so that little has idled out.
+        warm.push(replay(&mut cache, length)?);
         let start = Clock::now();
         for (number, (captured, bytes)) in capture.packets.iter().zip(&mut buffers).enumerate() {
             if setup.edits_before(number) {

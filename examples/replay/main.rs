@@ -22,6 +22,9 @@ struct Arguments {
     /// Rules to filter by, one a line, in nftables' manner. Default: a set of 1,000.
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
+    /// Without connection tracking; the default rules are then without `ct state`.
+    #[arg(long)]
+    stateless: bool,
     /// Insert or remove a rule every N packets, to see what edits cost.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     edit_every: Option<u64>,
@@ -58,7 +61,7 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
     };
     let rules = match &arguments.rules {
         Some(path) => rules::read(path)?,
-        None => rules::thousand(),
+        None => rules::thousand(!arguments.stateless),
     };
     let setup = dataplane::Setup {
         rules,
@@ -74,8 +77,11 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         }
     }
     let progress = report::progress(capture.packets.len() as u64 * (1 + 2 * arguments.rounds));
-    let checked = dataplane::verify(&setup, &capture, arguments.explain, &progress)?;
-    let timed = dataplane::time(&setup, &capture, arguments.rounds, &progress)?;
+    let (checked, timed) = if arguments.stateless {
+        play::<dataplane::Stateless>(arguments, &setup, &capture, &progress)?
+    } else {
+        play::<dataplane::Stateful>(arguments, &setup, &capture, &progress)?
+    };
     progress.finish_and_clear();
     if let Some(explanation) = &checked.explanation {
         println!("{explanation}");
@@ -86,4 +92,15 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         println!("picture           {}", path.display());
     }
     Ok(checked.differences == 0)
+}
+
+fn play<H: dataplane::Hooks>(
+    arguments: &Arguments,
+    setup: &dataplane::Setup,
+    capture: &capture::Capture,
+    progress: &indicatif::ProgressBar,
+) -> Result<(dataplane::Checked, dataplane::Timed), String> {
+    let checked = dataplane::verify::<H>(setup, capture, arguments.explain, progress)?;
+    let timed = dataplane::time::<H>(setup, capture, arguments.rounds, progress)?;
+    Ok((checked, timed))
 }

@@ -35,7 +35,7 @@ pub(crate) fn print(setup: &Setup, capture: &Capture, checked: &Checked, timed: 
         );
     }
     println!(
-        "hits              {:>8} {:>5.1} %",
+        "hits              {:>8} {:>5.1} %  stayed on the fast path",
         stats.cached(),
         share(stats.cached())
     );
@@ -68,19 +68,28 @@ pub(crate) fn print(setup: &Setup, capture: &Capture, checked: &Checked, timed: 
         "bytes a session   {:>8}         both directions, indexes included",
         checked.session_bytes
     );
+    if let Some(tracked) = &checked.tracked {
+        println!(
+            "connections       {:>8}         at most at once; {} bytes each, index included",
+            tracked.connections, tracked.bytes
+        );
+        for (reason, packets) in &tracked.reasons {
+            println!("  tracker         {packets:>8}         {reason}");
+        }
+    }
     println!(
         "cached            {:>8.0} ns      a packet, parsing and misses included",
         timed.cached
     );
     println!(
-        "cached, warm      {:>8.0} ns      a packet, every flow known",
+        "cached, again     {:>8.0} ns      a packet, played a second time",
         timed.warm
     );
     println!("uncached          {:>8.0} ns      a packet", timed.uncached);
     println!("ratio             {:>8.1} x", timed.ratio);
     match checked.differences {
         0 => println!(
-            "verified          {judged:>8}         packets: verdict, reason, egress, mark and bytes agree"
+            "verified          {judged:>8}         packets: verdict, reason, egress, mark, bytes and connections agree"
         ),
         n => println!("DIFFER            {n:>8}         packets"),
     }

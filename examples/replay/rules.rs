@@ -13,14 +13,18 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Rule>, String> {
 }
 
 /// A policy for the network of the embedded capture, as such sets grow: a few rules that matter, and hundreds of old ones
-/// before them that no packet matches any more.
-pub(crate) fn thousand() -> Vec<Rule> {
-    parse_rules(&text(), |_| None).unwrap_or_default()
+/// before them that no packet matches any more. With a tracker it begins with what it says.
+pub(crate) fn thousand(stateful: bool) -> Vec<Rule> {
+    parse_rules(&text(stateful), |_| None).unwrap_or_default()
 }
 
 /// The thousand as text.
-fn text() -> String {
-    let mut text = String::from(
+fn text(stateful: bool) -> String {
+    let mut text = String::new();
+    if stateful {
+        text.push_str("ct state established,related accept\nct state invalid drop\n");
+    }
+    text.push_str(
         "tcp flags syn / syn,ack log continue comment \"openings\"\n\
          meta length 1401-65535 ip6 daddr fd00::/8 continue comment \"large, inwards\"\n\
          ip saddr != 10.0.0.0/8 ip daddr 10.0.0.0/8 tcp flags syn / syn,ack drop comment \"nobody opens inwards\"\n\

@@ -17,6 +17,7 @@ pub mod script;
 pub mod tight_walk;
 pub mod toy;
 pub mod translate;
+pub mod track;
 pub mod trie;
 pub mod uncached;
 

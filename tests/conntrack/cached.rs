@@ -143,3 +143,15 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(crate::transparency::cases(300))]
+
+    /// The stories that the fuzzer tells, too.
+    #[test]
+    fn stories_behind_the_cache(bytes in proptest::collection::vec(any::<u8>(), 20..700)) {
+        if let Err(difference) = gufc::testing::track::track(&bytes) {
+            panic!("{difference}");
+        }
+    }
+}
