@@ -170,7 +170,11 @@ impl Host {
     }
 
     fn is_over(&mut self) -> bool {
-        matches!(self.socket().state(), State::Closed | State::TimeWait)
+        // A server that was reset before it was open listens again.
+        matches!(
+            self.socket().state(),
+            State::Closed | State::TimeWait | State::Listen
+        )
     }
 }
 
@@ -188,6 +192,11 @@ struct Told {
     hits: usize,
     phase: Option<TcpPhase>,
     rude: bool,
+}
+
+fn is_reset(packet: &[u8]) -> bool {
+    let header = if packet[0] >> 4 == 4 { 20 } else { 40 };
+    packet[header + 13] & 0x04 != 0
 }
 
 fn converse(seed: u64) -> Told {
@@ -225,7 +234,7 @@ fn converse(seed: u64) -> Told {
         chance.below(DELAY_MAX) + 1,
     );
     let mut under_way: BTreeMap<(u64, u64), (Leg, usize, Vec<u8>)> = BTreeMap::new();
-    let mut number = 0;
+    let (mut number, mut old_resets) = (0, 0);
     let mut now = 0;
     for _ in 0..200_000 {
         let mut sent = Vec::new();
@@ -236,10 +245,17 @@ fn converse(seed: u64) -> Told {
             let (leg, to, packet) = entry.remove();
             match leg {
                 Leg::ToTracker => {
-                    let verdict = pair.process(&packet, Instant::from_millis(1_000 + now));
+                    let moment = Instant::from_millis(1_000 + now);
+                    let verdict = pair.process(&packet, moment).expect("a packet");
+                    if is_reset(&packet) && verdict == Verdict::Drop {
+                        // This stack resets with the number that it goes back to for repeating, though the peer may have
+                        // acknowledged more. The peer would refuse such a reset (RFC 9293 section 3.10.7.4), too.
+                        old_resets += 1;
+                        continue;
+                    }
                     assert_eq!(
                         verdict,
-                        Some(Verdict::Accept),
+                        Verdict::Accept,
                         "seed {seed}, {now} ms, to host {to}: {packet:02x?}"
                     );
                     sent.push((Leg::ToHost, to, packet));
@@ -264,14 +280,19 @@ fn converse(seed: u64) -> Told {
                 under_way.insert((at, number), (leg, to, packet.clone()));
             }
         }
-        if under_way.is_empty() && hosts.iter_mut().all(Host::is_over) {
+        if under_way.is_empty() && now > 0 && hosts.iter_mut().all(Host::is_over) {
             let tracker = &pair.cached.hooks().0;
-            let invalid: u64 = Reason::ALL
+            for reason in Reason::ALL
                 .into_iter()
-                .filter(|reason| *reason <= Reason::GrePayload)
-                .map(|reason| tracker.count(reason))
-                .sum();
-            assert_eq!(invalid, 0, "seed {seed}");
+                .take_while(|r| *r <= Reason::GrePayload)
+            {
+                let allowed = if reason == Reason::TcpReset {
+                    old_resets
+                } else {
+                    0
+                };
+                assert_eq!(tracker.count(reason), allowed, "seed {seed}: {reason}");
+            }
             return Told {
                 packets: pair.packets,
                 hits: pair.hits,
@@ -290,7 +311,8 @@ fn converse(seed: u64) -> Told {
             now += DELAY_MAX;
         }
     }
-    panic!("seed {seed}: they never end");
+    let states = hosts.map(|mut host| (host.socket().state(), host.to_send, host.to_hear));
+    panic!("seed {seed}: they never end: {states:?} at {now} ms");
 }
 
 #[test]
