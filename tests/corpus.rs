@@ -69,6 +69,13 @@ fn interest_operations() {
 fn nic_stories() {
     let files = replay("nic_story", |bytes| {
         if let Err(difference) = gufc::testing::nic_story::nic_story(bytes) {
+            panic!("{difference}");
+        }
+    });
+    assert!(files > 50, "{files} files");
+}
+
+#[test]
 fn tracker_stories() {
     let files = replay("track", |bytes| {
         if let Err(difference) = gufc::testing::track::track(bytes) {
