@@ -61,7 +61,7 @@ impl Report {
 /// A thousand rules and a tracker.
 fn hooks() -> Result<Hooks, String> {
     let mut all = vec!["ct state invalid drop".parse::<Rule>().unwrap_or_default()];
-    all.extend(rules::thousand());
+    all.extend(rules::thousand(false));
     let mut filter = Filter::new("filter", all.len() + 1, 7, Policy::Drop);
     // Nothing is cached yet, so nobody need be told.
     let ((), _change) = filter
