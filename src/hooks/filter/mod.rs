@@ -32,33 +32,55 @@
 //! | `iif`, `oif` | interface | `iif 2` |
 //! | `meta mark`, `ct mark` | mark, mask | `meta mark 0x1/0xff` |
 //! | `ct state`, `ct direction` | connection tracking | `ct state established,related` |
+//! | `ct status` | any of; value under mask | `ct status none / dnat` |
+//! | `ct zone` | zone of the connection | `ct zone 7` |
+//! | `@` for an address or a port | set, `!=` | `tcp dport @web` |
 //!
 //! Statements: `counter` (every rule counts anyway), `log`, `meta mark set N`, then one of `accept`, `drop`,
-//! `reject [with tcp reset | port-unreachable | host-unreachable | no-route | admin-prohibited]`, `continue`, then
-//! `comment "..."`. A match on a field that the packet does not have fails, negated or not.
+//! `reject [with tcp reset | port-unreachable | host-unreachable | no-route | admin-prohibited]`, `continue`, `jump CHAIN`,
+//! `goto CHAIN`, `return`, then `comment "..."`. A match on a field that the packet does not have fails, negated or not.
+//!
+//! # Chains, sets, transactions
+//!
+//! Packets begin in the main chain. A rule may go to another chain ([`Action::Jump`], [`Action::Goto`]), at most
+//! [`DEPTH_MAX`] deep and without a circle, which the edit that would make one is refused for. [Sets](SetMatch) of addresses
+//! and ports change without their rules changing. A whole rule set is a [`Table`] as a value; [`Filter::diff`] finds the
+//! smallest [`Transaction`] from one to the next, and [`Filter::commit`] applies it: all of it or nothing, visible at once.
 
+mod compile;
+mod diff;
+mod edit;
+mod name;
 mod program;
 mod rule;
 mod ruleset;
+mod set;
+mod table;
 mod text;
+mod write;
 
+pub use edit::{CommitError, DEPTH_MAX, Edit, EditError, Transaction, VISITS_MAX};
+pub use name::{Name, ParseNameError};
 pub use program::ProgramId;
-pub use rule::{Action, Classes, Conditions, FlagTest, Masked, Rule};
-pub use ruleset::{Counter, EditError, Place, RuleId};
+pub use rule::{Action, Classes, Conditions, FlagTest, Masked, Rule, StatusTest};
+pub use ruleset::{Counter, Place, RuleId};
+pub use set::{Element, SetField, SetKind, SetMatch};
+pub use table::{SetTable, Table, parse_table};
 pub use text::{ParseRuleError, parse_rule, parse_rules};
 
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::epoch::{Change, View};
+use crate::epoch::Change;
 use crate::hook::{Caching, Context, Hook, Interests, Judge, Judgement, Recheck, Stage};
 use crate::interest::{Scratch, Trigger};
 use crate::key::FlowKey;
 use crate::packet::Packet;
 use crate::verdict::{By, Verdict};
-use program::Programs;
+use compile::{Subject, expand};
+use program::{Branch, Draft, NO_RULE, Programs, Step};
 use rule::has_transport;
-use ruleset::{Held, RuleSlot, Ruleset};
+use ruleset::{Effect, Held, MAIN, RuleSlot, Ruleset};
 
 /// What happens to packets that no rule decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -68,6 +90,34 @@ pub enum Policy {
     Accept,
     /// They end, silently.
     Drop,
+}
+
+/// How much a filter may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Rules, in all chains together.
+    pub rules: usize,
+    /// Chains besides the main one.
+    pub chains: usize,
+    /// Sets.
+    pub sets: usize,
+    /// The sum of the sets' sizes.
+    pub elements: usize,
+    /// Different programs kept at once; a flow that needs one more is judged packet by packet.
+    pub programs: usize,
+}
+
+impl Limits {
+    /// Room for so many rules, 1,024 chains, 1,024 sets, 2²⁰ elements and 65,536 programs.
+    pub const fn rules(rules: usize) -> Self {
+        Self {
+            rules,
+            chains: 1024,
+            sets: 1024,
+            elements: 1 << 20,
+            programs: 65_536,
+        }
+    }
 }
 
 /// The filter hook.
@@ -94,26 +144,33 @@ pub struct Filter {
     programs: Programs,
     scratch: Scratch,
     /// Room for the program being put together.
-    draft: Vec<(RuleId, RuleSlot)>,
+    draft: Draft,
     program_rules_max: usize,
+    /// Moves with every commit.
+    version: u64,
 }
 
 /// Rules of a program beyond which a flow is not cached but marked "do slow path".
 const PROGRAM_RULES_MAX: usize = 64;
 
 impl Filter {
-    /// An empty filter that is called `name` and holds at most `capacity` rules; `seed` keys the index's hash.
-    ///
-    /// At most 65,536 different programs are kept at once; a flow that needs one more is judged packet by packet.
+    /// An empty filter that is called `name` and holds at most `capacity` rules; `seed` keys the index's hash. The other
+    /// limits are those of [`Limits::rules`].
     pub fn new(name: &'static str, capacity: usize, seed: u64, policy: Policy) -> Self {
+        Self::with_limits(name, Limits::rules(capacity), seed, policy)
+    }
+
+    /// An empty filter with limits of the owner's choice. Nothing is allocated for what is not there yet.
+    pub fn with_limits(name: &'static str, limits: Limits, seed: u64, policy: Policy) -> Self {
         Self {
             name,
             policy,
-            rules: Ruleset::new(capacity, seed),
-            programs: Programs::new(65_536),
+            rules: Ruleset::new(limits, seed),
+            programs: Programs::new(limits.programs),
             scratch: Scratch::new(),
-            draft: Vec::new(),
+            draft: Draft::default(),
             program_rules_max: PROGRAM_RULES_MAX,
+            version: 0,
         }
     }
 
@@ -123,14 +180,12 @@ impl Filter {
     ///
     /// [`EditError`]; nothing has changed.
     ///
-    /// Cost: O(log n) for n rules, and an insertion into the interest index.
+    /// Cost: O(log n) for n rules, and an insertion into the interest index; for a rule that goes to another chain also
+    /// O(chains + jumps).
     pub fn insert(&mut self, place: Place, rule: Rule) -> Result<(RuleId, Change), EditError> {
-        let pattern = rule.pattern;
-        let id = self.rules.insert(place, rule)?;
-        Ok((
-            id,
-            Change::nothing().touches(self.name, View::Routed, pattern),
-        ))
+        let id = RuleId(self.rules.next_id());
+        let change = self.apply_one(Edit::Insert(place, rule))?;
+        Ok((id, change))
     }
 
     /// Takes a rule out.
@@ -141,55 +196,58 @@ impl Filter {
     ///
     /// Cost: as [`insert`](Self::insert).
     pub fn remove(&mut self, id: RuleId) -> Result<(Rule, Change), EditError> {
-        let rule = self.rules.remove(id)?;
-        let change = Change::nothing().touches(self.name, View::Routed, rule.pattern);
-        Ok((rule, change))
+        let rule = self.rule(id).ok_or(EditError::NoSuchRule(id))?.clone();
+        Ok((rule, self.apply_one(Edit::Remove(id))?))
     }
 
-    /// Replaces all rules and the policy at once. Rules that stand at the beginning or the end of both lists stay as they
-    /// are, with their ids and counters; only the others touch flows.
+    /// Adds an element to a set; touches the flows of its readers that have the element in that place.
     ///
     /// # Errors
     ///
-    /// [`EditError::Full`] when there are more rules than the filter holds; nothing has changed.
+    /// [`EditError`]; nothing has changed.
     ///
-    /// Cost: O(old + new) comparisons, and an edit for each rule that differs.
+    /// Cost: an insertion into a prefix trie, or O(log n) for n ranges of ports; O(1) for each of up to 8 rules that read
+    /// the set, and of more than 8 a look at each.
+    pub fn add_element(
+        &mut self,
+        set: Name,
+        element: impl Into<Element>,
+    ) -> Result<((), Change), EditError> {
+        Ok(((), self.apply_one(Edit::AddElement(set, element.into()))?))
+    }
+
+    /// Takes an element out of a set.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_element`](Self::add_element), and the cost.
+    pub fn delete_element(
+        &mut self,
+        set: Name,
+        element: impl Into<Element>,
+    ) -> Result<((), Change), EditError> {
+        Ok((
+            (),
+            self.apply_one(Edit::DeleteElement(set, element.into()))?,
+        ))
+    }
+
+    /// Replaces the rules of the main chain and the policy at once, other chains and sets untouched. The longest sequence of
+    /// rules that is in both lists stays as it is, with ids and counters; only the others touch flows.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError`], such as when there are more rules than the filter holds; nothing has changed.
+    ///
+    /// Cost: as [`diff`](Self::diff), and an edit for each rule that differs.
     pub fn replace(&mut self, rules: Vec<Rule>, policy: Policy) -> Result<((), Change), EditError> {
-        if rules.len() > self.rules.capacity() || rules.len() > self.rules.names_left() {
-            return Err(EditError::Full);
-        }
-        let same = |(old, new): &(&Rule, &Rule)| old == new;
-        let old = || self.rules.iter().map(|held| &held.rule);
-        let head = old().zip(&rules).take_while(same).count();
-        let most = self.rules.len().min(rules.len()) - head;
-        let tail = old()
-            .rev()
-            .zip(rules.iter().rev())
-            .take(most)
-            .take_while(same)
-            .count();
-        let going: Vec<RuleId> = self.rules.iter().map(|held| held.id).collect();
-        let going = &going[head..going.len() - tail];
-        let behind = self
-            .rules
-            .iter()
-            .nth(self.rules.len() - tail)
-            .map(|held| held.id);
-        let mut change = Change::nothing();
-        for id in going {
-            let (_, removed) = self.remove(*id)?;
-            change = change.and(removed);
-        }
-        let place = behind.map_or(Place::Last, Place::Before);
-        let coming = rules.len() - head - tail;
-        for rule in rules.into_iter().skip(head).take(coming) {
-            let (_, inserted) = self.insert(place, rule)?;
-            change = change.and(inserted);
-        }
-        if policy != self.policy {
-            self.policy = policy;
-            change = Change::everything(self.name);
-        }
+        let old = self.rules.iter(MAIN).map(|held| (held.id, &held.rule));
+        let old: Vec<(RuleId, &Rule)> = old.collect();
+        let (going, coming) = diff::compare(Name::MAIN, &old, &rules);
+        let going = going.into_iter().map(Edit::Remove);
+        let policy = (policy != self.policy).then_some(Edit::SetPolicy(policy));
+        let edits: Vec<Edit> = going.chain(coming).chain(policy).collect();
+        let change = self.apply(edits).map_err(|error| error.why)?;
         Ok(((), change))
     }
 
@@ -203,12 +261,29 @@ impl Filter {
         self.rules.counter(id)
     }
 
-    /// All rules in order, each with its id and counter.
-    pub fn rules(&self) -> impl DoubleEndedIterator<Item = (RuleId, &Rule, Counter)> {
+    /// All rules, each with its id and counter: those of the main chain in order, then those of the others by name.
+    pub fn rules(&self) -> impl Iterator<Item = (RuleId, &Rule, Counter)> {
+        let others = self.chains().filter(|name| *name != Name::MAIN);
+        let chains = [Name::MAIN].into_iter().chain(others);
+        chains.flat_map(|name| self.chain(name))
+    }
+
+    /// The rules of a chain in order, each with its id and counter; none where there is no such chain.
+    pub fn chain(&self, name: Name) -> impl DoubleEndedIterator<Item = (RuleId, &Rule, Counter)> {
         let counter = |id| self.rules.counter(id).unwrap_or_default();
-        self.rules
-            .iter()
-            .map(move |held| (held.id, &held.rule, counter(held.id)))
+        let slot = self.rules.chain_named(name).ok();
+        let rules = slot.into_iter().flat_map(|slot| self.rules.iter(slot));
+        rules.map(move |held| (held.id, &held.rule, counter(held.id)))
+    }
+
+    /// The names of all chains, by name.
+    pub fn chains(&self) -> impl Iterator<Item = Name> {
+        self.rules.chains().map(|(name, _)| name)
+    }
+
+    /// The limits that it was made with.
+    pub const fn limits(&self) -> &Limits {
+        self.rules.limits()
     }
 
     /// How many rules there are.
@@ -231,24 +306,13 @@ impl Filter {
         self.programs.usage()
     }
 
-    /// Puts the program of a flow together in `draft`; gives whether it denies every packet.
-    fn compile(&mut self, flow: &crate::key::Fields, transport: bool) -> bool {
-        self.draft.clear();
-        let mut denies_all = true;
-        for slot in self.rules.matching(flow, &mut self.scratch) {
-            let Some(held) = self.rules.at(slot) else {
-                continue;
-            };
-            if !held.rule.matches_flow(flow) || !transport && held.rule.reads_transport() {
-                continue;
-            }
-            self.draft.push((held.id, slot));
-            denies_all &= held.rule.action != Action::Accept;
-            if held.rule.is_final() {
-                return denies_all;
-            }
-        }
-        denies_all && self.policy == Policy::Drop
+    /// Puts the program of a flow together in `draft`.
+    fn compile(&mut self, flow: &crate::key::Fields, transport: bool) {
+        let draft = &mut self.draft;
+        draft.clear();
+        let subject = Subject { flow, transport };
+        let through = expand(&self.rules, MAIN, &subject, &mut self.scratch, draft);
+        draft.denies_all &= !through || self.policy == Policy::Drop;
     }
 
     /// Walks rules for a packet, counting; `None` when it passes.
@@ -262,37 +326,89 @@ impl Filter {
         context: &mut Context,
     ) -> Option<Verdict> {
         for slot in slots {
-            let Some(live) = rules.live(slot) else {
-                continue;
-            };
-            let holds = |held: &Held| held.rule.conditions.hold(packet, context);
-            if live.tests && !rules.at(slot).is_some_and(holds) {
-                continue;
+            if let Met::Ends(verdict) = Self::meet(name, rules, slot, packet, context) {
+                return verdict;
             }
-            let Some(live) = rules.live_mut(slot) else {
-                continue;
-            };
-            live.counter.count(packet.length());
-            context.log |= live.log;
-            context.mark = live.set_mark.unwrap_or(context.mark);
-            let verdict = match live.action {
-                Action::Continue => continue,
-                Action::Accept => None,
-                Action::Drop => Some(Verdict::Drop),
-                Action::Reject(answer) => Some(Verdict::Reject(answer)),
-            };
-            context.by = By {
-                hook: name,
-                rule: Some(live.id.0),
-            };
-            return verdict;
         }
+        Self::fall_through(name, policy, context)
+    }
+
+    /// Walks a program that branches. Steps go on further down only, so that it ends.
+    fn walk_branching<P: Packet>(
+        name: &'static str,
+        policy: Policy,
+        rules: &mut Ruleset,
+        step: impl Fn(usize) -> Option<(RuleSlot, Branch)>,
+        packet: &P,
+        context: &mut Context,
+    ) -> Option<Verdict> {
+        let mut at = 0;
+        while let Some((slot, branch)) = step(at as usize) {
+            let next = match Self::meet(name, rules, slot, packet, context) {
+                Met::Ends(verdict) => return verdict,
+                Met::Misses if slot != NO_RULE => branch.fails,
+                _ => branch.holds,
+            };
+            if next <= at {
+                break;
+            }
+            at = next;
+        }
+        Self::fall_through(name, policy, context)
+    }
+
+    fn fall_through(name: &'static str, policy: Policy, context: &mut Context) -> Option<Verdict> {
         context.by = By {
             hook: name,
             rule: None,
         };
         (policy == Policy::Drop).then_some(Verdict::Drop)
     }
+
+    /// One rule of a walk.
+    #[inline]
+    fn meet<P: Packet>(
+        name: &'static str,
+        rules: &mut Ruleset,
+        slot: RuleSlot,
+        packet: &P,
+        context: &mut Context,
+    ) -> Met {
+        let Some(live) = rules.live(slot) else {
+            return Met::Misses;
+        };
+        let holds = |held: &Held| held.rule.conditions.hold(packet, context);
+        if live.tests && !rules.at(slot).is_some_and(holds) {
+            return Met::Misses;
+        }
+        let Some(live) = rules.live_mut(slot) else {
+            return Met::Misses;
+        };
+        live.counter.count(packet.length());
+        context.log |= live.log;
+        context.mark = live.set_mark.unwrap_or(context.mark);
+        let verdict = match live.effect {
+            Effect::Continue => return Met::GoesOn,
+            Effect::Accept => None,
+            Effect::Drop => Some(Verdict::Drop),
+            Effect::Reject(answer) => Some(Verdict::Reject(answer)),
+        };
+        context.by = By {
+            hook: name,
+            rule: Some(live.id.0),
+        };
+        Met::Ends(verdict)
+    }
+}
+
+/// What became of a packet at a rule.
+enum Met {
+    /// The rule does not match.
+    Misses,
+    /// It does, and decides nothing.
+    GoesOn,
+    /// It decides; `None`: the packet passes.
+    Ends(Option<Verdict>),
 }
 
 impl Hook for Filter {
@@ -371,25 +487,44 @@ impl<P: Packet> Judge<P> for Filter {
         context: &mut Context,
         step: &mut Option<ProgramId>,
     ) -> Judgement {
-        let denies_all = self.compile(&packet.key().fields(), has_transport(packet));
+        self.compile(&packet.key().fields(), has_transport(packet));
         if let Some(old) = step.take() {
             self.programs.release(old);
         }
-        if self.draft.len() <= self.program_rules_max {
-            *step = self.programs.take(&self.draft, denies_all);
+        if self.draft.steps.len() <= self.program_rules_max {
+            *step = self.programs.take(&self.draft);
         }
         if step.is_none() {
             context.caching.forbid(Caching::SlowPath);
         }
-        let slots = self.draft.iter().map(|(_, slot)| *slot);
-        match Self::walk(
-            self.name,
-            self.policy,
-            &mut self.rules,
-            slots,
-            packet,
-            context,
-        ) {
+        let Draft {
+            ref steps,
+            branches,
+            denies_all,
+            ..
+        } = self.draft;
+        let verdict = if branches {
+            let step = |at: usize| steps.get(at).map(|step: &Step| (step.slot, step.branch));
+            Self::walk_branching(
+                self.name,
+                self.policy,
+                &mut self.rules,
+                step,
+                packet,
+                context,
+            )
+        } else {
+            let slots = steps.iter().map(|step| step.slot);
+            Self::walk(
+                self.name,
+                self.policy,
+                &mut self.rules,
+                slots,
+                packet,
+                context,
+            )
+        };
+        match verdict {
             None => Judgement::Continue,
             Some(verdict) => Judgement::Finish {
                 verdict,
@@ -406,12 +541,22 @@ impl<P: Packet> Judge<P> for Filter {
         packet: &mut P,
         context: &mut Context,
     ) -> Option<Verdict> {
-        let slots = self.programs.get(*step)?.rules();
+        let program = self.programs.get(*step)?;
+        if let Some(steps) = program.branching() {
+            return Self::walk_branching(
+                self.name,
+                self.policy,
+                &mut self.rules,
+                |at| steps.get(at).copied(),
+                packet,
+                context,
+            );
+        }
         Self::walk(
             self.name,
             self.policy,
             &mut self.rules,
-            slots,
+            program.rules(),
             packet,
             context,
         )
@@ -421,12 +566,13 @@ impl<P: Packet> Judge<P> for Filter {
         let denied_all = step
             .and_then(|step| self.programs.get(*step))
             .is_some_and(|old| old.denies_all);
-        let denies_all = self.compile(&flow.fields(), true);
-        if denied_all && !denies_all || self.draft.len() > self.program_rules_max {
+        self.compile(&flow.fields(), true);
+        let fits = self.draft.steps.len() <= self.program_rules_max;
+        if denied_all && !self.draft.denies_all || !fits {
             // Packets will get past that did not: the hooks behind have not been asked.
             return Recheck::Judge;
         }
-        match self.programs.take(&self.draft, denies_all) {
+        match self.programs.take(&self.draft) {
             Some(new) => Recheck::Replace(Some(new)),
             None => Recheck::Judge,
         }

@@ -1,7 +1,16 @@
 //! What a flow's entry keeps of the filter: a program, the rules that can still matter for it.
 //!
 //! Many flows match the same rules, so programs are shared: an entry keeps a number. A program lists the rules that match
-//! the flow, in order, down to and with the first that ends the walk for each of its packets.
+//! the flow, in order, down to and with the first that ends the walk for each of its packets; where a rule goes to another
+//! chain, that chain's rules stand behind it. Most programs are *straight*: each rule is followed by the next. Only where a
+//! jump, a goto or a return depends on the packet does a program *branch*.
+//!
+//! ```text
+//!  main   0 ct state new jump web      program   0  rule 0   holds: 1   fails: 3
+//!         1 drop                                 1  rule 2   holds: 3   fails: 2
+//!  web    2 tcp flags rst return                 2  rule 3   (ends)
+//!         3 accept                               3  rule 1   (ends)
+//! ```
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -13,13 +22,91 @@ use super::ruleset::{RuleId, RuleSlot};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProgramId(pub(super) u32);
 
+/// Where a program goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Branch {
+    /// When the rule matches and does not end the walk.
+    pub(super) holds: u32,
+    /// When it does not match.
+    pub(super) fails: u32,
+}
+
+/// A rule of a program; the slot [`NO_RULE`] goes on where `holds` says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) id: RuleId,
+    pub(super) slot: RuleSlot,
+    pub(super) branch: Branch,
+}
+
+/// What stands for a bare branch.
+pub(super) const NO_RULE: RuleSlot = RuleSlot::MAX;
+
+/// A program being put together.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) steps: Vec<Step>,
+    /// Whether some step does not go on with the next one.
+    pub(super) branches: bool,
+    /// Whether no packet gets past.
+    pub(super) denies_all: bool,
+    /// Rules of the chains that are being walked, innermost last.
+    pub(super) pending: Vec<RuleSlot>,
+    /// Steps that leave those chains early.
+    pub(super) leaving: Vec<usize>,
+}
+
+impl Draft {
+    pub(super) fn clear(&mut self) {
+        self.steps.clear();
+        self.pending.clear();
+        self.leaving.clear();
+        self.branches = false;
+        self.denies_all = true;
+    }
+
+    /// Adds a step that goes on with the next one either way; gives its place.
+    pub(super) fn push(&mut self, id: RuleId, slot: RuleSlot) -> usize {
+        let at = self.steps.len();
+        let next = at as u32 + 1;
+        let branch = Branch {
+            holds: next,
+            fails: next,
+        };
+        self.steps.push(Step { id, slot, branch });
+        at
+    }
+
+    /// Lets the step at `at` go on with the next one to be added when it does not match.
+    pub(super) fn fails_here(&mut self, at: usize) {
+        let here = self.steps.len() as u32;
+        if let Some(step) = self.steps.get_mut(at) {
+            step.branch.fails = here;
+        }
+        self.branches = true;
+    }
+
+    /// Lets all that leave since there were `leaving` such steps go on with the next one to be added.
+    pub(super) fn land(&mut self, leaving: usize) {
+        let here = self.steps.len() as u32;
+        while self.leaving.len() > leaving {
+            let step = self.leaving.pop().and_then(|at| self.steps.get_mut(at));
+            if let Some(step) = step {
+                step.branch.holds = here;
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Program {
-    /// The rules by id, which are never reused: what makes two programs the same.
+    /// The rules by id, which are never reused: what makes two programs the same. Where they branch follows from them.
     ids: Box<[RuleId]>,
     /// The same rules by slot, for running. The first is kept in place: most programs have no other.
     first: Option<RuleSlot>,
     more: Box<[RuleSlot]>,
+    /// The steps of a program that branches.
+    branching: Option<Box<[(RuleSlot, Branch)]>>,
     /// Whether no packet gets past: every verdict that can be reached is a denial.
     pub(super) denies_all: bool,
     /// Entries that keep it.
@@ -31,6 +118,12 @@ impl Program {
     #[inline]
     pub(super) fn rules(&self) -> impl Iterator<Item = RuleSlot> {
         self.first.into_iter().chain(self.more.iter().copied())
+    }
+
+    /// The steps, if they branch.
+    #[inline]
+    pub(super) fn branching(&self) -> Option<&[(RuleSlot, Branch)]> {
+        self.branching.as_deref()
     }
 }
 
@@ -54,14 +147,10 @@ impl Programs {
         }
     }
 
-    /// The program of these rules, made if there is none; one more user. `None` when there are too many.
-    pub(super) fn take(
-        &mut self,
-        rules: &[(RuleId, RuleSlot)],
-        denies_all: bool,
-    ) -> Option<ProgramId> {
-        let ids: Box<[RuleId]> = rules.iter().map(|(id, _)| *id).collect();
-        let key = (ids, denies_all);
+    /// The program of a draft, made if there is none; one more user. `None` when there are too many.
+    pub(super) fn take(&mut self, draft: &Draft) -> Option<ProgramId> {
+        let ids: Box<[RuleId]> = draft.steps.iter().map(|step| step.id).collect();
+        let key = (ids, draft.denies_all);
         if let Some(number) = self.by_rules.get(&key).copied() {
             if let Some(Some(program)) = self.programs.get_mut(number as usize) {
                 program.users += 1;
@@ -71,13 +160,15 @@ impl Programs {
         if self.by_rules.len() >= self.capacity {
             return None;
         }
-        let mut slots = rules.iter().map(|(_, slot)| *slot);
+        let mut slots = draft.steps.iter().map(|step| step.slot);
         let (first, more) = (slots.next(), slots.collect());
+        let steps = || draft.steps.iter().map(|step| (step.slot, step.branch));
         let program = Some(Program {
             ids: key.0.clone(),
             first,
             more,
-            denies_all,
+            branching: draft.branches.then(|| steps().collect()),
+            denies_all: draft.denies_all,
             users: 1,
         });
         let number = match self.free.pop() {

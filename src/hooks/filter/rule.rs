@@ -2,8 +2,10 @@
 
 use alloc::vec::Vec;
 
+use super::name::Name;
+use super::set::SetMatch;
 use crate::hook::{Class, Context, Direction};
-use crate::key::{Fields, Pattern, Ports};
+use crate::key::{Fields, FlowKey, Pattern, Ports, Zone};
 use crate::packet::{Fragment, Interface, Packet, TcpFlags};
 use crate::verdict::Answer;
 
@@ -30,6 +32,8 @@ pub struct Rule {
     pub pattern: Pattern,
     /// Flows that it does not match though the pattern does: one box for each negated match.
     pub except: Vec<Pattern>,
+    /// Sets that the flow's addresses and ports are looked up in; all tests must pass.
+    pub sets: Vec<SetMatch>,
     /// What it reads of each packet.
     pub conditions: Conditions,
     /// The packet mark that it sets.
@@ -55,6 +59,22 @@ pub enum Action {
     Drop,
     /// It ends with an answer.
     Reject(Answer),
+    /// Go on in this chain, and behind the rule when that chain is through.
+    Jump(Name),
+    /// Go on in this chain, and where the own chain was called from when that is through.
+    Goto(Name),
+    /// Go on where the own chain was called from; in the main chain, to the policy.
+    Return,
+}
+
+impl Action {
+    /// The chain that it goes to.
+    pub const fn target(&self) -> Option<Name> {
+        match self {
+            Self::Jump(chain) | Self::Goto(chain) => Some(*chain),
+            _ => None,
+        }
+    }
 }
 
 /// The part of a rule that is tested for each packet; all that are given must hold.
@@ -76,6 +96,10 @@ pub struct Conditions {
     pub classes: Option<Classes>,
     /// The packet's direction within its connection.
     pub direction: Option<Direction>,
+    /// The connection's status bits.
+    pub status: Option<StatusTest>,
+    /// The zone of the packet's connection, which is that of its key; a packet without a connection fails.
+    pub track_zone: Option<Zone>,
 }
 
 /// A number under a mask.
@@ -114,6 +138,36 @@ impl FlagTest {
         match self {
             Self::Any(any) => flags.intersects(any),
             Self::Exactly { mask, value } => flags.matches(mask, value),
+        }
+    }
+}
+
+/// A test of a connection's status; a packet without a connection fails it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StatusTest {
+    /// Bits that count.
+    pub mask: u16,
+    /// `None`: some bit that counts is on. Else exactly these are.
+    pub value: Option<u16>,
+}
+
+impl StatusTest {
+    /// Every status with its name in rules. The numbers are Linux' and the tracker's.
+    pub const NAMES: [(u16, &'static str); 7] = [
+        (1 << 0, "expected"),
+        (1 << 1, "seen-reply"),
+        (1 << 2, "assured"),
+        (1 << 3, "confirmed"),
+        (1 << 4, "snat"),
+        (1 << 5, "dnat"),
+        (1 << 9, "dying"),
+    ];
+
+    /// Whether a connection with this status passes.
+    pub const fn passes(self, status: u16) -> bool {
+        match self.value {
+            None => status & self.mask != 0,
+            Some(value) => status & self.mask == value,
         }
     }
 }
@@ -175,11 +229,19 @@ impl Conditions {
             && self
                 .direction
                 .is_none_or(|way| context.track.is_some_and(|t| t.direction == Some(way)))
+            && self.status.is_none_or(|test| {
+                let connection = context.track.filter(|t| t.direction.is_some());
+                connection.is_some_and(|t| test.passes(t.status))
+            })
+            && self.track_zone.is_none_or(|zone| {
+                let connected = context.track.is_some_and(|t| t.direction.is_some());
+                connected && packet.key().fields().zone == zone
+            })
     }
 }
 
 impl Rule {
-    /// Whether it matches a flow, as far as the key tells.
+    /// Whether it matches a flow, as far as the key tells without [`sets`](Self::sets).
     pub fn matches_flow(&self, flow: &Fields) -> bool {
         self.pattern.matches(flow) && !self.except.iter().any(|hole| hole.matches(flow))
     }
@@ -189,12 +251,18 @@ impl Rule {
         let reads = |box_: &Pattern| {
             box_.source_ports != Ports::ALL || box_.destination_ports != Ports::ALL
         };
-        reads(&self.pattern) || self.except.iter().any(reads)
+        reads(&self.pattern)
+            || self.except.iter().any(reads)
+            || self.sets.iter().any(|test| test.field.is_port())
     }
 
     /// Whether it ends the walk for every packet of a flow that it matches.
     pub fn is_final(&self) -> bool {
-        self.action != Action::Continue && self.conditions.is_none()
+        let ends = matches!(
+            self.action,
+            Action::Accept | Action::Drop | Action::Reject(_)
+        );
+        ends && self.conditions.is_none()
     }
 }
 
@@ -210,7 +278,7 @@ trait SegmentFlags {
 
 impl<P: Packet> SegmentFlags for P {
     fn segment_flags(&self) -> Option<TcpFlags> {
-        use crate::key::{FlowKey, Protocol};
+        use crate::key::Protocol;
         (self.key().protocol() == Protocol::TCP && has_transport(self)).then(|| self.tcp_flags())
     }
 }

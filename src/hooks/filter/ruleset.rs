@@ -1,12 +1,18 @@
-//! The rules in their order, found through the interest index, each with its counter.
+//! Chains of rules in their order, each found through an interest index of its chain, each with its counter; and the sets.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::Limits;
+use super::edit::EditError;
+use super::name::Name;
 use super::rule::{Action, Rule};
+use super::set::{Set, SetField, SetKind};
 use crate::interest::{InterestId, InterestIndex, Scratch};
 use crate::key::Fields;
+use crate::verdict::Answer;
 
 /// A rule's name for as long as it lives; never given to another rule of the same filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,36 +27,19 @@ impl fmt::Display for RuleId {
 /// Where a new rule goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Before all rules.
+    /// Before all rules of the main chain.
     First,
-    /// Behind all rules.
+    /// Behind all rules of the main chain.
     Last,
+    /// Before all rules of this chain.
+    FirstOf(Name),
+    /// Behind all rules of this chain.
+    LastOf(Name),
     /// Right before this rule.
     Before(RuleId),
     /// Right behind this rule.
     After(RuleId),
 }
-
-/// Why an edit was refused. Nothing has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EditError {
-    /// There is no such rule.
-    NoSuchRule(RuleId),
-    /// The filter holds as many rules as its owner allowed.
-    Full,
-}
-
-impl fmt::Display for EditError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoSuchRule(id) => write!(f, "there is no rule {id}"),
-            Self::Full => f.write_str("the filter is full"),
-        }
-    }
-}
-
-impl core::error::Error for EditError {}
 
 /// Packets and bytes that a rule has matched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,6 +63,11 @@ impl Counter {
 pub(super) struct Held {
     pub(super) id: RuleId,
     pub(super) rule: Rule,
+    pub(super) chain: ChainSlot,
+    /// The chain that it goes to.
+    pub(super) target: Option<ChainSlot>,
+    /// The sets that it reads, one for each test.
+    pub(super) sets: Box<[SetSlot]>,
     interest: InterestId,
     position: Position,
 }
@@ -84,10 +78,20 @@ pub(super) struct Live {
     pub(super) counter: Counter,
     pub(super) id: RuleId,
     pub(super) set_mark: Option<u32>,
-    pub(super) action: Action,
+    pub(super) effect: Effect,
     pub(super) log: bool,
     /// Whether there are conditions to test, for which the rule itself must be read.
     pub(super) tests: bool,
+}
+
+/// What a rule does to a packet. Where it sends the packet next is the program's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Effect {
+    #[default]
+    Continue,
+    Accept,
+    Drop,
+    Reject(Answer),
 }
 
 const _: () = assert!(size_of::<Live>() <= 40);
@@ -98,7 +102,14 @@ impl Live {
             counter: Counter::default(),
             id,
             set_mark: rule.set_mark,
-            action: rule.action,
+            effect: match rule.action {
+                Action::Accept => Effect::Accept,
+                Action::Drop => Effect::Drop,
+                Action::Reject(answer) => Effect::Reject(answer),
+                Action::Continue | Action::Jump(_) | Action::Goto(_) | Action::Return => {
+                    Effect::Continue
+                }
+            },
             log: rule.log,
             tests: !rule.conditions.is_none(),
         }
@@ -113,18 +124,41 @@ const GAP: Position = 1 << 32;
 
 /// A rule's slot. Slots are reused; ids are not.
 pub(super) type RuleSlot = u32;
+/// A chain's slot.
+pub(super) type ChainSlot = u32;
+/// A set's slot.
+pub(super) type SetSlot = u32;
+
+/// The slot of the main chain, which is always there.
+pub(super) const MAIN: ChainSlot = 0;
+
+#[derive(Debug)]
+pub(super) struct Chain {
+    pub(super) name: Name,
+    index: InterestIndex<RuleSlot>,
+    by_position: BTreeMap<Position, RuleSlot>,
+    /// Rules that come here.
+    pub(super) callers: u32,
+    /// Chains that rules of this one go to, and how many do.
+    pub(super) targets: BTreeMap<ChainSlot, u32>,
+}
 
 #[derive(Debug)]
 pub(super) struct Ruleset {
-    index: InterestIndex<RuleSlot>,
     slots: Vec<Option<Held>>,
     /// By slot; what stands in a free slot means nothing.
     live: Vec<Live>,
     free: Vec<RuleSlot>,
     by_id: BTreeMap<RuleId, RuleSlot>,
-    by_position: BTreeMap<Position, RuleSlot>,
+    chains: Vec<Option<Chain>>,
+    chain_names: BTreeMap<Name, ChainSlot>,
+    sets: Vec<Option<Set>>,
+    set_names: BTreeMap<Name, SetSlot>,
+    /// The sum of the sets' capacities.
+    elements_reserved: usize,
     next_id: u32,
-    capacity: usize,
+    limits: Limits,
+    seed: u64,
 }
 
 /// An index's priority of a position: the same order in unsigned numbers.
@@ -133,30 +167,41 @@ const fn priority(position: Position) -> u64 {
 }
 
 impl Ruleset {
-    pub(super) fn new(capacity: usize, seed: u64) -> Self {
-        Self {
-            index: InterestIndex::new(capacity, seed),
+    pub(super) fn new(limits: Limits, seed: u64) -> Self {
+        let mut set = Self {
             slots: Vec::new(),
             live: Vec::new(),
             free: Vec::new(),
             by_id: BTreeMap::new(),
-            by_position: BTreeMap::new(),
+            chains: Vec::new(),
+            chain_names: BTreeMap::new(),
+            sets: Vec::new(),
+            set_names: BTreeMap::new(),
+            elements_reserved: 0,
             next_id: 0,
-            capacity,
-        }
+            limits,
+            seed,
+        };
+        set.put_chain(set.new_chain(Name::MAIN));
+        set
     }
 
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
     }
 
-    pub(super) const fn capacity(&self) -> usize {
-        self.capacity
+    pub(super) const fn limits(&self) -> &Limits {
+        &self.limits
     }
 
-    /// How many more rules can be given an id.
-    pub(super) const fn names_left(&self) -> usize {
-        (u32::MAX - self.next_id) as usize
+    /// The id that the next rule gets.
+    pub(super) const fn next_id(&self) -> u32 {
+        self.next_id
+    }
+
+    /// Takes ids back that were given since; no rule has them any more.
+    pub(super) fn rewind_ids(&mut self, next_id: u32) {
+        self.next_id = next_id;
     }
 
     pub(super) fn get(&self, id: RuleId) -> Option<&Held> {
@@ -182,40 +227,87 @@ impl Ruleset {
         Some(self.live.get(*self.by_id.get(&id)? as usize)?.counter)
     }
 
-    /// In order.
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Held> {
-        self.by_position.values().filter_map(|slot| self.at(*slot))
+    /// The rules of a chain in order.
+    pub(super) fn iter(&self, chain: ChainSlot) -> impl DoubleEndedIterator<Item = &Held> {
+        let order = self.chain(chain).map(|chain| chain.by_position.values());
+        order
+            .into_iter()
+            .flatten()
+            .filter_map(|slot| self.at(*slot))
     }
 
-    /// The slots of the rules whose pattern matches a flow, in order.
+    /// The slots of a chain's rules whose pattern matches a flow, in order.
     pub(super) fn matching<'a>(
         &'a self,
+        chain: ChainSlot,
         flow: &Fields,
         scratch: &'a mut Scratch,
     ) -> impl Iterator<Item = RuleSlot> + 'a {
-        self.index
-            .matches(flow, scratch)
+        let index = self.chain(chain).map(|chain| &chain.index);
+        let matches = index.map_or(&[][..], |index| index.matches(flow, scratch));
+        matches
             .iter()
-            .filter_map(|found| self.index.get(found.id).copied())
+            .filter_map(move |found| index?.get(found.id).copied())
     }
 
-    pub(super) fn insert(&mut self, place: Place, rule: Rule) -> Result<RuleId, EditError> {
-        if self.len() >= self.capacity || self.next_id == u32::MAX {
+    /// Whether a rule matches a flow, sets and all.
+    pub(super) fn settles(&self, held: &Held, flow: &Fields) -> bool {
+        held.rule.matches_flow(flow)
+            && held
+                .rule
+                .sets
+                .iter()
+                .zip(&held.sets)
+                .all(|(test, slot)| self.set_at(*slot).is_some_and(|set| set.passes(test, flow)))
+    }
+
+    /// Puts a rule in its place: `id` is its own, or the next.
+    pub(super) fn insert(
+        &mut self,
+        place: Place,
+        rule: Rule,
+        own: Option<(RuleId, Counter)>,
+    ) -> Result<RuleId, EditError> {
+        if self.len() >= self.limits.rules || own.is_none() && self.next_id == u32::MAX {
             return Err(EditError::Full);
         }
-        let position = self.position(place)?;
-        let id = RuleId(self.next_id);
+        let target = match rule.action.target() {
+            None => None,
+            Some(Name::MAIN) => return Err(EditError::JumpToMain),
+            Some(name) => Some(self.chain_named(name)?),
+        };
+        let sets = self.resolve(&rule)?;
+        let (chain, position) = self.position(place)?;
+        let (id, counter) = own.unwrap_or((RuleId(self.next_id), Counter::default()));
         let slot = match self.free.last() {
             Some(slot) => *slot,
             None => self.slots.len() as RuleSlot,
         };
-        let inserted = self.index.insert(rule.pattern, priority(position), slot);
+        let Some(Some(home)) = self.chains.get_mut(chain as usize) else {
+            return Err(EditError::Full);
+        };
+        let inserted = home.index.insert(rule.pattern, priority(position), slot);
         let interest = inserted.map_err(|_| EditError::Full)?;
-        self.next_id += 1;
-        let live = Live::of(id, &rule);
+        home.by_position.insert(position, slot);
+        if let Some(target) = target {
+            *home.targets.entry(target).or_default() += 1;
+            if let Some(target) = self.chain_mut(target) {
+                target.callers += 1;
+            }
+        }
+        for set in &sets {
+            if let Some(set) = self.set_mut(*set) {
+                *set.readers.entry(slot).or_default() += 1;
+            }
+        }
+        let mut live = Live::of(id, &rule);
+        live.counter = counter;
         let held = Some(Held {
             id,
             rule,
+            chain,
+            target,
+            sets,
             interest,
             position,
         });
@@ -227,70 +319,298 @@ impl Ruleset {
             self.live.push(live);
         }
         self.by_id.insert(id, slot);
-        self.by_position.insert(position, slot);
+        self.next_id = self.next_id.max(id.0 + 1);
         Ok(id)
     }
 
-    pub(super) fn remove(&mut self, id: RuleId) -> Result<Rule, EditError> {
-        let slot = self.by_id.remove(&id).ok_or(EditError::NoSuchRule(id))?;
-        let held = self.slots[slot as usize]
-            .take()
-            .ok_or(EditError::NoSuchRule(id))?;
-        self.by_position.remove(&held.position);
-        self.index.remove(held.interest);
-        self.free.push(slot);
-        Ok(held.rule)
+    /// The sets that a rule reads, each of a kind that fits.
+    fn resolve(&self, rule: &Rule) -> Result<Box<[SetSlot]>, EditError> {
+        let slots = rule.sets.iter().map(|test| {
+            let slot = self.set_named(test.set)?;
+            let kind = self.set_at(slot).map(|set| set.kind);
+            let fits = match test.field {
+                SetField::SourcePort | SetField::DestinationPort => kind == Some(SetKind::Ports),
+                _ => kind.is_some_and(|kind| kind != SetKind::Ports),
+            };
+            if fits {
+                Ok(slot)
+            } else {
+                Err(EditError::WrongKind(test.set))
+            }
+        });
+        slots.collect()
     }
 
-    /// A free position at a place, moving rules apart only when there is none: never for `First` and `Last`, and for the
-    /// others once in 32 insertions at the same spot.
-    fn position(&mut self, place: Place) -> Result<Position, EditError> {
-        let first = |set: &Self| set.by_position.keys().next().copied();
-        let last = |set: &Self| set.by_position.keys().next_back().copied();
+    /// Takes a rule out; gives it, its counter, and what it stood behind.
+    pub(super) fn remove(&mut self, id: RuleId) -> Result<(Held, Counter, Place), EditError> {
+        let missing = EditError::NoSuchRule(id);
+        let slot = *self.by_id.get(&id).ok_or(missing)?;
+        let held = self.slots.get_mut(slot as usize).and_then(Option::take);
+        let held = held.ok_or(missing)?;
+        self.by_id.remove(&id);
+        self.free.push(slot);
+        let mut behind = None;
+        if let Some(chain) = self.chain_mut(held.chain) {
+            chain.by_position.remove(&held.position);
+            chain.index.remove(held.interest);
+            if let Some(target) = held.target {
+                decrement(&mut chain.targets, target);
+            }
+            behind = chain.by_position.range(..held.position).next_back();
+        }
+        let behind = behind.map(|(_, slot)| *slot);
+        let home = self
+            .chain(held.chain)
+            .map_or(Name::MAIN, |chain| chain.name);
+        let place = match behind.and_then(|slot| self.at(slot)) {
+            Some(behind) => Place::After(behind.id),
+            None => Place::FirstOf(home),
+        };
+        if let Some(target) = held.target.and_then(|target| self.chain_mut(target)) {
+            target.callers -= 1;
+        }
+        for set in &held.sets {
+            if let Some(set) = self.set_mut(*set) {
+                decrement(&mut set.readers, slot);
+            }
+        }
+        let counter = self
+            .live
+            .get(slot as usize)
+            .map_or(Counter::default(), |live| live.counter);
+        Ok((held, counter, place))
+    }
+
+    /// A free position at a place, moving rules apart only when there is none: never at the ends of a chain, and for other
+    /// places once in 32 insertions at the same spot.
+    fn position(&mut self, place: Place) -> Result<(ChainSlot, Position), EditError> {
+        let slot = match place {
+            Place::First | Place::Last => MAIN,
+            Place::FirstOf(chain) | Place::LastOf(chain) => self.chain_named(chain)?,
+            Place::Before(id) | Place::After(id) => {
+                self.get(id).ok_or(EditError::NoSuchRule(id))?.chain
+            }
+        };
+        let Some(chain) = self.chain(slot) else {
+            return Err(EditError::Full);
+        };
+        let order = &chain.by_position;
         let found = match place {
-            Place::First => first(self).map_or(Some(0), |p| p.checked_sub(GAP)),
-            Place::Last => last(self).map_or(Some(0), |p| p.checked_add(GAP)),
+            Place::First | Place::FirstOf(_) => {
+                let first = order.keys().next();
+                first.map_or(Some(0), |p| p.checked_sub(GAP))
+            }
+            Place::Last | Place::LastOf(_) => {
+                let last = order.keys().next_back();
+                last.map_or(Some(0), |p| p.checked_add(GAP))
+            }
             Place::Before(id) => {
                 let at = self.get(id).ok_or(EditError::NoSuchRule(id))?.position;
-                match self.by_position.range(..at).next_back() {
+                match order.range(..at).next_back() {
                     None => at.checked_sub(GAP),
                     Some((before, _)) => between(*before, at),
                 }
             }
             Place::After(id) => {
                 let at = self.get(id).ok_or(EditError::NoSuchRule(id))?.position;
-                match self.by_position.range(at + 1..).next() {
+                match order.range(at + 1..).next() {
                     None => at.checked_add(GAP),
                     Some((behind, _)) => between(at, *behind),
                 }
             }
         };
         match found {
-            Some(position) => Ok(position),
+            Some(position) => Ok((slot, position)),
             None => {
-                self.spread();
+                self.spread(slot);
                 self.position(place)
             }
         }
     }
 
-    /// Spaces all rules out afresh. Cost: O(n) index edits.
-    fn spread(&mut self) {
-        let order: Vec<RuleSlot> = self.by_position.values().copied().collect();
-        self.by_position.clear();
+    /// Spaces the rules of a chain out afresh. Cost: O(n) index edits.
+    fn spread(&mut self, chain: ChainSlot) {
+        let Some(Some(chain)) = self.chains.get_mut(chain as usize) else {
+            return;
+        };
+        let order: Vec<RuleSlot> = chain.by_position.values().copied().collect();
+        chain.by_position.clear();
         for (number, slot) in order.into_iter().enumerate() {
             let position = number as Position * GAP;
-            if let Some(held) = self.slots[slot as usize].as_mut() {
-                self.index.remove(held.interest);
-                if let Ok(interest) = self
-                    .index
-                    .insert(held.rule.pattern, priority(position), slot)
-                {
+            if let Some(Some(held)) = self.slots.get_mut(slot as usize) {
+                chain.index.remove(held.interest);
+                let pattern = held.rule.pattern;
+                if let Ok(interest) = chain.index.insert(pattern, priority(position), slot) {
                     held.interest = interest;
                 }
                 held.position = position;
             }
-            self.by_position.insert(position, slot);
+            chain.by_position.insert(position, slot);
+        }
+    }
+}
+
+/// Chains.
+impl Ruleset {
+    pub(super) fn chain(&self, slot: ChainSlot) -> Option<&Chain> {
+        self.chains.get(slot as usize)?.as_ref()
+    }
+
+    fn chain_mut(&mut self, slot: ChainSlot) -> Option<&mut Chain> {
+        self.chains.get_mut(slot as usize)?.as_mut()
+    }
+
+    pub(super) fn chain_named(&self, name: Name) -> Result<ChainSlot, EditError> {
+        let slot = self.chain_names.get(&name).copied();
+        slot.ok_or(EditError::NoSuchChain(name))
+    }
+
+    /// Names and slots, by name.
+    pub(super) fn chains(&self) -> impl Iterator<Item = (Name, ChainSlot)> {
+        self.chain_names.iter().map(|(name, slot)| (*name, *slot))
+    }
+
+    fn new_chain(&self, name: Name) -> Chain {
+        Chain {
+            name,
+            index: InterestIndex::new(self.limits.rules, self.seed),
+            by_position: BTreeMap::new(),
+            callers: 0,
+            targets: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn create_chain(&mut self, name: Name) -> Result<(), EditError> {
+        if self.chain_names.contains_key(&name) {
+            return Err(EditError::ChainExists(name));
+        }
+        if self.chain_names.len() > self.limits.chains {
+            return Err(EditError::Full);
+        }
+        self.put_chain(self.new_chain(name));
+        Ok(())
+    }
+
+    pub(super) fn put_chain(&mut self, chain: Chain) {
+        let name = chain.name;
+        let slot = place_in(&mut self.chains, chain);
+        self.chain_names.insert(name, slot);
+    }
+
+    pub(super) fn delete_chain(&mut self, name: Name) -> Result<Chain, EditError> {
+        let slot = self.chain_named(name)?;
+        let Some(chain) = self.chain(slot) else {
+            return Err(EditError::NoSuchChain(name));
+        };
+        if slot == MAIN || chain.callers > 0 || !chain.by_position.is_empty() {
+            return Err(EditError::ChainInUse(name));
+        }
+        self.chain_names.remove(&name);
+        let chain = self.chains.get_mut(slot as usize).and_then(Option::take);
+        chain.ok_or(EditError::NoSuchChain(name))
+    }
+}
+
+/// Sets.
+impl Ruleset {
+    pub(super) fn set_at(&self, slot: SetSlot) -> Option<&Set> {
+        self.sets.get(slot as usize)?.as_ref()
+    }
+
+    pub(super) fn set_mut(&mut self, slot: SetSlot) -> Option<&mut Set> {
+        self.sets.get_mut(slot as usize)?.as_mut()
+    }
+
+    pub(super) fn set_named(&self, name: Name) -> Result<SetSlot, EditError> {
+        let slot = self.set_names.get(&name).copied();
+        slot.ok_or(EditError::NoSuchSet(name))
+    }
+
+    /// By name.
+    pub(super) fn sets(&self) -> impl Iterator<Item = &Set> {
+        self.set_names
+            .values()
+            .filter_map(|slot| self.set_at(*slot))
+    }
+
+    pub(super) fn create_set(
+        &mut self,
+        name: Name,
+        kind: SetKind,
+        capacity: usize,
+    ) -> Result<(), EditError> {
+        if self.set_names.contains_key(&name) {
+            return Err(EditError::SetExists(name));
+        }
+        self.reserve_elements(0, capacity)?;
+        if self.set_names.len() >= self.limits.sets {
+            return Err(EditError::Full);
+        }
+        let set = Set::new(name, kind, capacity)?;
+        self.put_set(set);
+        Ok(())
+    }
+
+    /// Whether sets may hold `more` elements in the place of `less`.
+    pub(super) fn reserve_elements(&self, less: usize, more: usize) -> Result<(), EditError> {
+        let sum = (self.elements_reserved - less.min(self.elements_reserved)).checked_add(more);
+        match sum {
+            Some(sum) if sum <= self.limits.elements => Ok(()),
+            _ => Err(EditError::Full),
+        }
+    }
+
+    /// Gives a set another capacity; gives the one that it had.
+    pub(super) fn resize_set(&mut self, name: Name, capacity: usize) -> Result<usize, EditError> {
+        let slot = self.set_named(name)?;
+        let old = self.set_at(slot).map_or(0, |set| set.capacity);
+        self.reserve_elements(old, capacity)?;
+        if let Some(set) = self.set_mut(slot) {
+            set.resize(capacity)?;
+        }
+        self.elements_reserved = self.elements_reserved - old + capacity;
+        Ok(old)
+    }
+
+    pub(super) fn put_set(&mut self, set: Set) {
+        let name = set.name;
+        self.elements_reserved += set.capacity;
+        let slot = place_in(&mut self.sets, set);
+        self.set_names.insert(name, slot);
+    }
+
+    pub(super) fn delete_set(&mut self, name: Name) -> Result<Set, EditError> {
+        let slot = self.set_named(name)?;
+        if self.set_at(slot).is_some_and(|set| !set.readers.is_empty()) {
+            return Err(EditError::SetInUse(name));
+        }
+        let set = self.sets.get_mut(slot as usize).and_then(Option::take);
+        let set = set.ok_or(EditError::NoSuchSet(name))?;
+        self.set_names.remove(&name);
+        self.elements_reserved -= set.capacity;
+        Ok(set)
+    }
+}
+
+/// The first free place, or a new one. Chains and sets come and go rarely: a search is good enough.
+fn place_in<T>(places: &mut Vec<Option<T>>, value: T) -> u32 {
+    match places.iter().position(Option::is_none) {
+        Some(free) => {
+            places[free] = Some(value);
+            free as u32
+        }
+        None => {
+            places.push(Some(value));
+            (places.len() - 1) as u32
+        }
+    }
+}
+
+fn decrement<K: Ord + Copy>(counts: &mut BTreeMap<K, u32>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&key);
         }
     }
 }

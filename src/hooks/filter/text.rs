@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
-use super::rule::{Action, Classes, Conditions, FlagTest, Masked, Rule};
+use super::name::Name;
+use super::rule::{Action, Classes, FlagTest, Masked, Rule, StatusTest};
+use super::set::{SetField, SetMatch};
 use crate::hook::Direction;
 use crate::key::{Cidr, Family, Pattern, Ports, Protocol, Zone};
 use crate::packet::{Interface, TcpFlags};
@@ -92,7 +94,7 @@ pub fn parse_rules(
 }
 
 /// A line without its comment; a `#` between quotes is not one.
-fn code_of(line: &str) -> &str {
+pub(super) fn code_of(line: &str) -> &str {
     let mut quoted = false;
     for (at, character) in line.char_indices() {
         match character {
@@ -106,13 +108,13 @@ fn code_of(line: &str) -> &str {
 
 /// A word of a rule and the column where it begins.
 #[derive(Clone, Copy)]
-struct Word<'a> {
-    text: &'a str,
-    column: usize,
+pub(super) struct Word<'a> {
+    pub(super) text: &'a str,
+    pub(super) column: usize,
 }
 
 /// Splits at white space; a comma, a slash between blanks and quotes stay with their words.
-fn words(line: &str) -> Vec<Word<'_>> {
+pub(super) fn words(line: &str) -> Vec<Word<'_>> {
     let mut found = Vec::new();
     let (mut start, mut quoted) = (None, false);
     let mut column = 0;
@@ -155,7 +157,7 @@ struct Parser<'a, F> {
 
 type Parsed<T> = Result<T, ParseRuleError>;
 
-fn parse_line<F: Fn(&str) -> Option<Interface>>(
+pub(super) fn parse_line<F: Fn(&str) -> Option<Interface>>(
     text: &str,
     line: usize,
     interface: &F,
@@ -176,7 +178,13 @@ fn parse_line<F: Fn(&str) -> Option<Interface>>(
     while parser.next < parser.words.len() {
         parser.statement()?;
     }
-    Ok(parser.rule)
+    // In which order they were written makes no difference.
+    let mut rule = parser.rule;
+    rule.except.sort_unstable();
+    rule.except.dedup();
+    rule.sets.sort_unstable();
+    rule.sets.dedup();
+    Ok(rule)
 }
 
 impl<F: Fn(&str) -> Option<Interface>> Parser<'_, F> {
@@ -244,8 +252,15 @@ impl<F: Fn(&str) -> Option<Interface>> Parser<'_, F> {
                 self.rule.pattern.zone = Some(zone);
                 Ok(())
             }
-            // Every rule counts; the word is read for those who are used to writing it.
-            "counter" => Ok(()),
+            // Every rule counts; the words are read for those who are used to writing them, and the numbers for listings.
+            "counter" => {
+                for word in ["packets", "bytes"] {
+                    if self.accept(word) {
+                        self.value("a number", |w| w.parse::<u64>().ok())?;
+                    }
+                }
+                Ok(())
+            }
             "log" => {
                 self.rule.log = true;
                 Ok(())
@@ -253,6 +268,15 @@ impl<F: Fn(&str) -> Option<Interface>> Parser<'_, F> {
             "accept" => self.verdict(Action::Accept),
             "drop" => self.verdict(Action::Drop),
             "continue" => self.verdict(Action::Continue),
+            "return" => self.verdict(Action::Return),
+            "jump" | "goto" => {
+                let chain = self.value("the name of a chain", Name::new)?;
+                self.verdict(if word == "jump" {
+                    Action::Jump(chain)
+                } else {
+                    Action::Goto(chain)
+                })
+            }
             "reject" => {
                 let answer = if self.accept("with") {
                     self.answer()?
@@ -273,7 +297,7 @@ impl<F: Fn(&str) -> Option<Interface>> Parser<'_, F> {
                 self.next = at;
                 Err(self.expected(
                     "ip, ip6, tcp, udp, udplite, sctp, icmp, icmpv6, meta, fib, ct, iif, oif, zone, counter, log, \
-                     accept, drop, reject, continue or comment",
+                     accept, drop, reject, continue, jump, goto, return or comment",
                 ))
             }
         }
@@ -338,6 +362,14 @@ impl<F: Fn(&str) -> Option<Interface>> Parser<'_, F> {
         };
         self.next += 1;
         let negated = self.accept("!=");
+        let field = if source {
+            SetField::Source
+        } else {
+            SetField::Destination
+        };
+        if self.set(field, negated)? {
+            return Ok(());
+        }
         let prefix = self.value(
             "an address or prefix of the rule's family, without host bits",
             |word| {
@@ -359,6 +391,22 @@ impl<F: Fn(&str) -> Option<Interface>> Parser<'_, F> {
         }) = Some(prefix);
         self.exclude(negated, hole);
         Ok(())
+    }
+
+    /// Takes the next word if it begins as the name of a set does.
+    fn set(&mut self, field: SetField, negated: bool) -> Parsed<bool> {
+        if !self.peek().starts_with('@') {
+            return Ok(false);
+        }
+        let set = self.value("@ and the name of a set", |word| {
+            Name::new(word.strip_prefix('@')?)
+        })?;
+        self.rule.sets.push(SetMatch {
+            field,
+            negated,
+            set,
+        });
+        Ok(true)
     }
 
     fn exclude(&mut self, negated: bool, hole: Pattern) {
@@ -400,6 +448,14 @@ impl<F: Fn(&str) -> Option<Interface>> Parser<'_, F> {
         };
         self.next += 1;
         let negated = self.accept("!=");
+        let field = if source {
+            SetField::SourcePort
+        } else {
+            SetField::DestinationPort
+        };
+        if self.set(field, negated)? {
+            return Ok(());
+        }
         let ports = self.value("a port or a range of ports such as 1024-65535", ports_of)?;
         let mut hole = Pattern::ANY;
         let pattern = if negated {
@@ -543,10 +599,40 @@ impl<F: Fn(&str) -> Option<Interface>> Parser<'_, F> {
             self.rule.conditions.direction = Some(direction);
         } else if self.accept("mark") {
             self.rule.conditions.track_mark = Some(self.value("a mark, or a mark/mask", masked)?);
+        } else if self.accept("status") {
+            self.rule.conditions.status = Some(self.status()?);
+        } else if self.accept("zone") {
+            let zone = self.value("a zone from 0 to 4194303", |w| Zone::new(w.parse().ok()?))?;
+            self.rule.conditions.track_zone = Some(zone);
         } else {
-            return Err(self.expected("state, direction or mark"));
+            return Err(self.expected("state, status, direction, mark or zone"));
         }
         Ok(())
+    }
+
+    /// `assured`, `snat,dnat`, `assured / assured,dnat`, `none / dnat`.
+    fn status(&mut self) -> Parsed<StatusTest> {
+        const STATUS: &str = "statuses: expected, seen-reply, assured, confirmed, snat, dnat, dying, joined by , \
+                              or none / and those";
+        let bits = self.value(STATUS, status_of)?;
+        if self.accept("/") {
+            let mask = self.value(STATUS, status_of)?;
+            if bits & !mask != 0 {
+                self.next -= 1;
+                return Err(self.expected("a mask that has every status of the value"));
+            }
+            return Ok(StatusTest {
+                mask,
+                value: Some(bits),
+            });
+        }
+        if bits == 0 {
+            return Err(self.expected("/ and the statuses of which there is to be none"));
+        }
+        Ok(StatusTest {
+            mask: bits,
+            value: None,
+        })
     }
 
     fn interface(&mut self) -> Parsed<Interface> {
@@ -560,7 +646,7 @@ impl<F: Fn(&str) -> Option<Interface>> Parser<'_, F> {
     }
 }
 
-fn ports_of(word: &str) -> Option<Ports> {
+pub(super) fn ports_of(word: &str) -> Option<Ports> {
     let (first, last) = word.split_once('-').unwrap_or((word, word));
     Ports::new(first.parse().ok()?, last.parse().ok()?)
 }
@@ -578,6 +664,16 @@ fn masked(word: &str) -> Option<Masked> {
         None => (number(word)?, u32::MAX),
     };
     (value & !mask == 0).then_some(Masked { mask, value })
+}
+
+fn status_of(word: &str) -> Option<u16> {
+    if word == "none" {
+        return Some(0);
+    }
+    word.split(',').try_fold(0, |set, word| {
+        let found = StatusTest::NAMES.iter().find(|(_, name)| *name == word);
+        found.map(|(bit, _)| set | bit)
+    })
 }
 
 fn flags_of(word: &str) -> Option<TcpFlags> {
@@ -618,7 +714,7 @@ const ICMPV6_TYPES: [(u8, &str); 11] = [
     (137, "nd-redirect"),
 ];
 
-fn icmp_types(protocol: Protocol) -> &'static [(u8, &'static str)] {
+pub(super) fn icmp_types(protocol: Protocol) -> &'static [(u8, &'static str)] {
     if protocol == Protocol::ICMP {
         &ICMP_TYPES
     } else {
@@ -629,206 +725,4 @@ fn icmp_types(protocol: Protocol) -> &'static [(u8, &'static str)] {
 fn icmp_type(protocol: Protocol, word: &str) -> Option<u8> {
     let named = icmp_types(protocol).iter().find(|(_, name)| *name == word);
     named.map(|(kind, _)| *kind).or_else(|| word.parse().ok())
-}
-
-/// Writes the rule so that it can be read again.
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut out = Writer { f, first: true };
-        let pattern = &self.pattern;
-        let ip = |family| if family == Family::V4 { "ip" } else { "ip6" };
-        let holes = || self.except.iter();
-        let sides = || pattern.source.iter().chain(&pattern.destination);
-        let negated_sides = || holes().flat_map(|hole| hole.source.iter().chain(&hole.destination));
-        if let Some(family) = pattern.family {
-            if sides().chain(negated_sides()).next().is_none() {
-                out.put(format_args!(
-                    "meta nfproto {}",
-                    if family == Family::V4 { "ipv4" } else { "ipv6" }
-                ))?;
-            }
-        }
-        for (box_, not) in [(pattern, "")]
-            .into_iter()
-            .chain(holes().map(|hole| (hole, "!= ")))
-        {
-            if let Some(prefix) = box_.source {
-                out.put(format_args!("{} saddr {not}{prefix}", ip(prefix.family())))?;
-            }
-            if let Some(prefix) = box_.destination {
-                out.put(format_args!("{} daddr {not}{prefix}", ip(prefix.family())))?;
-            }
-            if let (Some(protocol), false) = (box_.protocol, not.is_empty()) {
-                out.put(format_args!("meta l4proto {not}{protocol}"))?;
-            }
-        }
-        self.write_protocol(&mut out)?;
-        for (end, local) in [
-            ("saddr", pattern.source_local),
-            ("daddr", pattern.destination_local),
-        ] {
-            if let Some(local) = local {
-                out.put(format_args!(
-                    "fib {end} type {}local",
-                    if local { "" } else { "!= " }
-                ))?;
-            }
-        }
-        if let Some(zone) = pattern.zone {
-            out.put(format_args!("zone {}", zone.id()))?;
-        }
-        self.write_conditions(&mut out)?;
-        if let Some(mark) = self.set_mark {
-            out.put(format_args!("meta mark set {mark:#x}"))?;
-        }
-        if self.log {
-            out.put(format_args!("log"))?;
-        }
-        match self.action {
-            Action::Continue => out.put(format_args!("continue"))?,
-            Action::Accept => out.put(format_args!("accept"))?,
-            Action::Drop => out.put(format_args!("drop"))?,
-            Action::Reject(answer) => out.put(format_args!("reject with {answer}"))?,
-        }
-        match &self.comment {
-            Some(comment) => out.put(format_args!("comment \"{comment}\"")),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Rule {
-    /// Protocol, ports or ICMP type, and the ports excluded.
-    fn write_protocol(&self, out: &mut Writer<'_, '_>) -> fmt::Result {
-        let Some(protocol) = self.pattern.protocol else {
-            return Ok(());
-        };
-        let boxes = || {
-            [(&self.pattern, "")]
-                .into_iter()
-                .chain(self.except.iter().map(|hole| (hole, "!= ")))
-        };
-        let mut named = self.conditions.flags.is_some();
-        if protocol.is_icmp() {
-            let types = self.pattern.destination_ports;
-            if types != Ports::ALL {
-                named = true;
-                let kind = (types.first >> 8) as u8;
-                match icmp_types(protocol)
-                    .iter()
-                    .find(|(number, _)| *number == kind)
-                {
-                    Some((_, name)) => out.put(format_args!("{protocol} type {name}"))?,
-                    None => out.put(format_args!("{protocol} type {kind}"))?,
-                }
-                if types.first == types.last {
-                    out.put(format_args!("{protocol} code {}", types.first & 0xff))?;
-                }
-            }
-            if self.pattern.source_ports != Ports::ALL {
-                named = true;
-                out.put(format_args!("{protocol} id {}", self.pattern.source_ports))?;
-            }
-        } else {
-            for (box_, not) in boxes() {
-                for (end, ports) in [
-                    ("sport", box_.source_ports),
-                    ("dport", box_.destination_ports),
-                ] {
-                    if ports != Ports::ALL {
-                        named = true;
-                        out.put(format_args!("{protocol} {end} {not}{ports}"))?;
-                    }
-                }
-            }
-        }
-        if named {
-            Ok(())
-        } else {
-            out.put(format_args!("meta l4proto {protocol}"))
-        }
-    }
-
-    fn write_conditions(&self, out: &mut Writer<'_, '_>) -> fmt::Result {
-        let Conditions {
-            flags,
-            length,
-            ingress,
-            egress,
-            mark,
-            track_mark,
-            classes,
-            direction,
-        } = self.conditions;
-        match flags {
-            Some(FlagTest::Any(any)) => out.put(format_args!("tcp flags {any}"))?,
-            Some(FlagTest::Exactly {
-                mask: TcpFlags(0xff),
-                value,
-            }) if value != TcpFlags::NONE => {
-                out.put(format_args!("tcp flags == {value}"))?;
-            }
-            Some(FlagTest::Exactly { mask, value }) => {
-                out.put(format_args!("tcp flags {value} / {mask}"))?
-            }
-            None => {}
-        }
-        if let Some((least, most)) = length {
-            if least == most {
-                out.put(format_args!("meta length {least}"))?;
-            } else {
-                out.put(format_args!("meta length {least}-{most}"))?;
-            }
-        }
-        if let Some(Interface(number)) = ingress {
-            out.put(format_args!("iif {number}"))?;
-        }
-        if let Some(Interface(number)) = egress {
-            out.put(format_args!("oif {number}"))?;
-        }
-        for (what, test) in [("meta", mark), ("ct", track_mark)] {
-            match test {
-                Some(Masked {
-                    mask: u32::MAX,
-                    value,
-                }) => out.put(format_args!("{what} mark {value:#x}"))?,
-                Some(Masked { mask, value }) => {
-                    out.put(format_args!("{what} mark {value:#x}/{mask:#x}"))?
-                }
-                None => {}
-            }
-        }
-        if let Some(classes) = classes {
-            let names = Classes::NAMES
-                .iter()
-                .filter(|(class, _)| classes.contains(*class));
-            let mut text = String::new();
-            for (_, name) in names {
-                if !text.is_empty() {
-                    text.push(',');
-                }
-                text.push_str(name);
-            }
-            out.put(format_args!("ct state {text}"))?;
-        }
-        match direction {
-            Some(Direction::Original) => out.put(format_args!("ct direction original")),
-            Some(Direction::Reply) => out.put(format_args!("ct direction reply")),
-            None => Ok(()),
-        }
-    }
-}
-
-struct Writer<'a, 'b> {
-    f: &'a mut fmt::Formatter<'b>,
-    first: bool,
-}
-
-impl Writer<'_, '_> {
-    fn put(&mut self, words: fmt::Arguments<'_>) -> fmt::Result {
-        if !core::mem::take(&mut self.first) {
-            self.f.write_str(" ")?;
-        }
-        self.f.write_fmt(words)
-    }
 }
