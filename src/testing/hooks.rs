@@ -51,7 +51,8 @@ impl ToyTracker {
                 Class::New
             },
             direction: Some(direction),
-            status: 0,
+            // Bit 1: there have been replies.
+            status: u16::from(*replied) << 1,
             mark: (*packets % 2) as u32,
             connection: 0,
         });

@@ -6,6 +6,7 @@ pub mod frame;
 pub mod hooks;
 pub mod hostile;
 pub mod interest;
+pub mod linear_filter;
 pub mod linear_interest;
 pub mod linear_prefix;
 pub mod linear_sockets;

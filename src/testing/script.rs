@@ -8,11 +8,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::hooks::{ToyMarker, ToyMeter, ToyNat, ToyTracker};
+use super::linear_filter::{beginnings, transaction};
 use super::toy::{Choices, ToyPacket, host, packet};
 use super::uncached::Uncached;
 use crate::cache::{Config, FlowCache, OnEdit, Pace, Stats};
 use crate::epoch::Change;
-use crate::hooks::filter::{EditError, Filter, Place, Policy, Rule, RuleId};
+use crate::hooks::filter::{EditError, Filter, Limits, Place, Policy, Rule, RuleId};
 use crate::hooks::route::{NextHopId, Routes, Target};
 use crate::key::{Cidr, Family, FlowKey, Pattern, Protocol, Tuple};
 use crate::packet::{Interface, Origin, TcpFlags};
@@ -32,10 +33,24 @@ pub fn hooks(listed: bool) -> Hooks {
         ToyTracker::default(),
         ToyNat { map: None },
         routes(),
-        Filter::new("filter", 12, 5, Policy::Accept),
+        filter(),
         ToyMarker::new(web, listed),
         ToyMeter::new(6, Duration::from_secs(8)),
     )
+}
+
+/// A filter without rules, but with chains and sets that rules can use.
+fn filter() -> Filter {
+    let limits = Limits {
+        chains: 3,
+        sets: 3,
+        elements: 10,
+        ..Limits::rules(12)
+    };
+    let mut filter = Filter::with_limits("filter", limits, 5, Policy::Accept);
+    let edits = beginnings(&filter);
+    let _ = filter.commit(edits).expect("room for what it begins with");
+    filter
 }
 
 /// Everything goes to interface 1 at first.
@@ -105,6 +120,8 @@ pub enum Op {
     Remove(u8),
     /// Replace the whole set.
     Replace(Vec<usize>, Policy),
+    /// Edits of rules, chains, sets and policy as one, chosen by these bytes.
+    Commit(Vec<u8>),
     /// Route a prefix to a target, or no more.
     Route(u8, u8),
     /// Move a next hop to an interface.
@@ -167,7 +184,7 @@ pub(super) fn actor(choices: &mut Choices<'_>, cast: &[ToyPacket]) -> ToyPacket 
 /// The next operation.
 pub fn op(choices: &mut Choices<'_>, cast: &[ToyPacket]) -> Op {
     let packet = |choices: &mut Choices<'_>| actor(choices, cast);
-    match choices.below(35) {
+    match choices.below(38) {
         0..=17 => {
             let cookie = match choices.below(8) {
                 0..=4 => CookieKind::None,
@@ -199,6 +216,7 @@ pub fn op(choices: &mut Choices<'_>, cast: &[ToyPacket]) -> Op {
         30 => Op::Maintain(choices.byte()),
         31 | 32 => Op::Route(choices.byte(), choices.below(6) as u8),
         33 => Op::NextHop(choices.below(2) as u8, choices.below(3) as u8),
+        34..=36 => Op::Commit((0..12).map(|_| choices.byte()).collect()),
         _ => match choices.below(8) {
             0 => Op::Clear,
             _ => Op::Evict(packet(choices)),
@@ -253,6 +271,10 @@ pub(super) fn edit_parts(
             numbers.iter().map(|number| rule(*number)).collect(),
             *policy,
         ),
+        Op::Commit(bytes) => {
+            let edits = transaction(&mut Choices::new(bytes), filter, 3);
+            filter.commit(edits).map_err(|error| error.why)
+        }
         Op::Route(number, target) => {
             let target = match target {
                 0 | 1 => Target::Via(NextHopId(u32::from(*target))),

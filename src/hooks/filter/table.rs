@@ -223,10 +223,9 @@ pub fn parse_table(
         let mut cursor = Cursor::new(code, number + 1);
         block = match block {
             Block::Outside => cursor.begin(&mut table)?,
-            Block::Chain(name) if cursor.peek() == "}" => {
+            Block::Chain(_) if cursor.peek() == "}" => {
                 cursor.take();
                 cursor.nothing_more()?;
-                let _ = name;
                 Block::Outside
             }
             Block::Chain(name) => {
@@ -248,7 +247,11 @@ pub fn parse_table(
         };
     }
     match block {
-        Block::Outside => Ok(table),
+        Block::Outside => {
+            // A filter has a main chain, named or not.
+            table.chains.entry(Name::MAIN).or_default();
+            Ok(table)
+        }
         _ => Err(ParseRuleError {
             line: last + 1,
             column: text

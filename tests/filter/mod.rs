@@ -1,9 +1,13 @@
 //! The filter against a walk over its rules, and its rules as text.
 
+mod tables;
+mod transactions;
+
 use gufc::hook::{Class, Context, Direction, Judge, Judgement, Stage, Track};
 use gufc::hooks::filter::{Action, Conditions, Filter, Place, Policy, Rule, parse_rules};
 use gufc::key::FlowKey;
 use gufc::packet::{Fragment, Interface, Packet};
+use gufc::testing::linear_filter::CHAIN_RULES;
 use gufc::testing::script::RULES;
 use gufc::testing::toy::{Choices, ToyPacket, packet};
 use gufc::time::Instant;
@@ -33,7 +37,7 @@ fn walk(
             Action::Accept => Verdict::Accept,
             Action::Drop => Verdict::Drop,
             Action::Reject(answer) => Verdict::Reject(answer),
-            _ => unreachable!("all actions are named"),
+            _ => unreachable!("one chain"),
         };
         return (verdict, Some(number));
     }
@@ -153,6 +157,13 @@ const WORDS: &[&str] = &[
     "new,invalid",
     "direction",
     "reply",
+    "status",
+    "none",
+    "assured,dnat",
+    "@web",
+    "jump",
+    "goto",
+    "return",
     "counter",
     "log",
     "accept",
@@ -178,8 +189,12 @@ fn rules_round_trip() {
         "ct direction reply ct mark 0x1/0x3 iif 7 oif 9 meta length 5 accept comment \"a # in it\"",
         "fib saddr type != local fib daddr type local zone 3 reject with tcp reset",
         "reject with icmp port-unreachable",
+        "ct status assured / assured,dnat ct zone 7 jump web",
+        "ct status none / snat drop",
+        "tcp dport != @web ip saddr @lan counter packets 7 bytes 700 goto web comment \"why\"",
+        "tcp dport != 22 ip saddr != 10.0.0.0/8 drop",
     ];
-    for text in RULES.iter().chain(&more) {
+    for text in RULES.iter().chain(CHAIN_RULES).chain(&more) {
         let rule: Rule = text
             .parse()
             .unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -218,6 +233,18 @@ fn errors_say_where_and_what() {
         (
             "tcp flags syn / ack",
             "line 1, column 17: expected a mask that has every flag of the value, found 'ack'",
+        ),
+        (
+            "ip saddr @ drop",
+            "line 1, column 10: expected @ and the name of a set, found '@'",
+        ),
+        (
+            "tcp dport 80 jump 2nd",
+            "line 1, column 19: expected the name of a chain, found '2nd'",
+        ),
+        (
+            "ct status none drop",
+            "line 1, column 16: expected / and the statuses of which there is to be none, found 'drop'",
         ),
         (
             "drop accept",
