@@ -17,8 +17,8 @@ pub mod rulegen;
 pub mod script;
 pub mod tight_walk;
 pub mod toy;
-pub mod translate;
 pub mod track;
+pub mod translate;
 pub mod trie;
 pub mod uncached;
 

@@ -1,7 +1,7 @@
 //! Many edits as one: against a twin that copies everything, and what each touches.
 
 use gufc::cache::{Config, FlowCache};
-use gufc::hook::{Class, Context, Direction, Judge, Judgement, Stage, Track};
+use gufc::hook::{Class, Context, Direction, Hook, Judge, Judgement, Stage, Track};
 use gufc::hooks::filter::{
     Edit, EditError, Element, Filter, Limits, Name, Place, Policy, Rule, RuleId, SetKind, Table,
 };
@@ -401,4 +401,40 @@ fn cached_flows_branch_by_packet() {
         "through long, to the policy"
     );
     assert_eq!(send(false, 100), (true, Some(2), true));
+}
+
+/// An owner may let a flow keep what it had: its program is that of its time, whatever has taken its rules' places since.
+#[test]
+fn a_program_stays_what_it_was() {
+    let text = "chain main {\n policy accept\n tcp dport 80 ct state new meta length 100 drop\n}";
+    let mut filter = filter_of(text);
+    let flow: Tuple = "tcp 10.0.0.1:5000 > 192.0.2.1:80".parse().expect("a tuple");
+    let mut packet = ToyPacket::new(flow);
+    let mut context = Context::new(Instant::START, packet.origin());
+    context.track = Some(Track {
+        class: Class::New,
+        direction: None,
+        status: 0,
+        mark: 0,
+        connection: 0,
+    });
+    let mut step = None;
+    let _ = filter.judge(Stage::Filter, &mut packet, &mut context, &mut step);
+    let step = step.expect("it can be cached");
+    let (old, _) = filter.remove(RuleId(0)).expect("there");
+    let _ = filter
+        .replace(vec![rule("accept"), rule("accept"), old], Policy::Drop)
+        .expect("room");
+    let verdict = filter.run(Stage::Filter, &step, &mut packet, &mut context);
+    assert_eq!(verdict, Some(Verdict::Drop), "by the rule that is no more");
+    packet.length = 40;
+    let verdict = filter.run(Stage::Filter, &step, &mut packet, &mut context);
+    assert_eq!(verdict, None, "by the policy of its time");
+    let counted: Vec<u64> = filter
+        .rules()
+        .map(|(_, _, counter)| counter.packets)
+        .collect();
+    assert_eq!(counted, [0, 0, 0], "none of the new rules has met a packet");
+    filter.release(step);
+    assert_eq!(filter.usage(), (0, 0));
 }

@@ -9,7 +9,7 @@ use core::fmt;
 
 use super::name::Name;
 use super::rule::Rule;
-use super::ruleset::{Chain, ChainSlot, Counter, MAIN, Place, RuleId, Ruleset};
+use super::ruleset::{Chain, ChainSlot, MAIN, Place, Removed, RuleId, Ruleset};
 use super::set::{Element, Set, SetField, SetKind, meet};
 use super::{Filter, Policy};
 use crate::epoch::{Change, View};
@@ -344,7 +344,7 @@ enum Undo {
     DeleteChain(Name),
     PutChain(Chain),
     Remove(RuleId),
-    PutRule(Place, Rule, RuleId, Counter),
+    PutRule(Place, Rule, Removed),
     SetPolicy(Policy),
 }
 
@@ -487,11 +487,11 @@ impl Filter {
                 Undo::Remove(id)
             }
             Edit::Remove(id) => {
-                let (held, counter, place) = rules.remove(id)?;
+                let (held, place, removed) = rules.remove(id)?;
                 if is_walked(rules, held.chain) {
                     boxes.push(held.rule.pattern);
                 }
-                Undo::PutRule(place, held.rule, id, counter)
+                Undo::PutRule(place, held.rule, removed)
             }
             Edit::SetPolicy(policy) => {
                 Undo::SetPolicy(core::mem::replace(&mut self.policy, policy))
@@ -523,8 +523,8 @@ impl Filter {
                 Ok(())
             }
             Undo::Remove(id) => rules.remove(id).map(drop),
-            Undo::PutRule(place, rule, id, counter) => {
-                rules.insert(place, rule, Some((id, counter))).map(drop)
+            Undo::PutRule(place, rule, removed) => {
+                rules.insert(place, rule, Some(removed)).map(drop)
             }
             Undo::SetPolicy(policy) => {
                 self.policy = policy;

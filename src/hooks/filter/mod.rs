@@ -83,7 +83,7 @@ use rule::has_transport;
 use ruleset::{Effect, Held, MAIN, RuleSlot, Ruleset};
 
 /// What happens to packets that no rule decides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Policy {
     /// They pass.
     #[default]
@@ -315,6 +315,19 @@ impl Filter {
         draft.denies_all &= !through || self.policy == Policy::Drop;
     }
 
+    /// The program in `draft`, one more user; `None` where there are too many or it is too long.
+    fn keep(&mut self) -> Option<ProgramId> {
+        if self.draft.steps.len() > self.program_rules_max {
+            return None;
+        }
+        let (id, made) = self.programs.take(&self.draft, self.policy)?;
+        if made {
+            self.rules
+                .pin(self.draft.steps.iter().map(|step| step.slot));
+        }
+        Some(id)
+    }
+
     /// Walks rules for a packet, counting; `None` when it passes.
     #[inline]
     fn walk<P: Packet>(
@@ -423,7 +436,9 @@ impl Hook for Filter {
     }
 
     fn release(&mut self, step: ProgramId) {
-        self.programs.release(step);
+        if let Some(program) = self.programs.release(step) {
+            self.rules.unpin(program.rules());
+        }
     }
 
     /// A program that accepts, tests nothing and logs nothing says the same of every packet.
@@ -431,16 +446,19 @@ impl Hook for Filter {
         let Some(program) = self.programs.get(*step) else {
             return false;
         };
+        if program.branching().is_some() {
+            return false;
+        }
         for live in program.rules().filter_map(|slot| self.rules.live(slot)) {
             if live.tests || live.log {
                 return false;
             }
-            match live.action {
-                Action::Continue => {}
-                action => return action == Action::Accept,
+            match live.effect {
+                Effect::Continue => {}
+                effect => return matches!(effect, Effect::Accept),
             }
         }
-        self.policy == Policy::Accept
+        program.policy == Policy::Accept
     }
 
     fn credit(&mut self, step: &ProgramId, packets: u64, bytes: u64) {
@@ -453,7 +471,7 @@ impl Hook for Filter {
             };
             live.counter.packets += packets;
             live.counter.bytes += bytes;
-            if live.action != Action::Continue {
+            if !matches!(live.effect, Effect::Continue) {
                 return;
             }
         }
@@ -472,10 +490,7 @@ impl Hook for Filter {
                 write!(f, "rule {} may match: {}; ", held.id, held.rule)?;
             }
         }
-        f.write_str(match self.policy {
-            Policy::Accept => "else accept",
-            Policy::Drop => "else drop",
-        })
+        write!(f, "else {}", program.policy)
     }
 }
 
@@ -489,11 +504,9 @@ impl<P: Packet> Judge<P> for Filter {
     ) -> Judgement {
         self.compile(&packet.key().fields(), has_transport(packet));
         if let Some(old) = step.take() {
-            self.programs.release(old);
+            self.release(old);
         }
-        if self.draft.steps.len() <= self.program_rules_max {
-            *step = self.programs.take(&self.draft);
-        }
+        *step = self.keep();
         if step.is_none() {
             context.caching.forbid(Caching::SlowPath);
         }
@@ -545,7 +558,7 @@ impl<P: Packet> Judge<P> for Filter {
         if let Some(steps) = program.branching() {
             return Self::walk_branching(
                 self.name,
-                self.policy,
+                program.policy,
                 &mut self.rules,
                 |at| steps.get(at).copied(),
                 packet,
@@ -554,7 +567,7 @@ impl<P: Packet> Judge<P> for Filter {
         }
         Self::walk(
             self.name,
-            self.policy,
+            program.policy,
             &mut self.rules,
             program.rules(),
             packet,
@@ -567,12 +580,11 @@ impl<P: Packet> Judge<P> for Filter {
             .and_then(|step| self.programs.get(*step))
             .is_some_and(|old| old.denies_all);
         self.compile(&flow.fields(), true);
-        let fits = self.draft.steps.len() <= self.program_rules_max;
-        if denied_all && !self.draft.denies_all || !fits {
+        if denied_all && !self.draft.denies_all {
             // Packets will get past that did not: the hooks behind have not been asked.
             return Recheck::Judge;
         }
-        match self.programs.take(&self.draft) {
+        match self.keep() {
             Some(new) => Recheck::Replace(Some(new)),
             None => Recheck::Judge,
         }

@@ -5,6 +5,9 @@
 //! chain, that chain's rules stand behind it. Most programs are *straight*: each rule is followed by the next. Only where a
 //! jump, a goto or a return depends on the packet does a program *branch*.
 //!
+//! A program stays what it was when it was made, policy included, whatever is edited since: an owner may let flows keep what
+//! they had. So the slots of its rules are not given to others while it is in use.
+//!
 //! ```text
 //!  main   0 ct state new jump web      program   0  rule 0   holds: 1   fails: 3
 //!         1 drop                                 1  rule 2   holds: 3   fails: 2
@@ -16,6 +19,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::Policy;
 use super::ruleset::{RuleId, RuleSlot};
 
 /// A program's number: the step of the filter.
@@ -109,6 +113,8 @@ pub(super) struct Program {
     branching: Option<Box<[(RuleSlot, Branch)]>>,
     /// Whether no packet gets past: every verdict that can be reached is a denial.
     pub(super) denies_all: bool,
+    /// What becomes of packets that come to the end.
+    pub(super) policy: Policy,
     /// Entries that keep it.
     users: u32,
 }
@@ -132,8 +138,8 @@ impl Program {
 pub(super) struct Programs {
     programs: Vec<Option<Program>>,
     free: Vec<u32>,
-    /// By rules and by what becomes of packets: the same rules end differently under another policy.
-    by_rules: BTreeMap<(Box<[RuleId]>, bool), u32>,
+    /// By rules and policy: the same rules end differently under another one.
+    by_rules: BTreeMap<(Box<[RuleId]>, Policy), u32>,
     capacity: usize,
 }
 
@@ -147,15 +153,15 @@ impl Programs {
         }
     }
 
-    /// The program of a draft, made if there is none; one more user. `None` when there are too many.
-    pub(super) fn take(&mut self, draft: &Draft) -> Option<ProgramId> {
+    /// The program of a draft, and whether it had to be made; one more user. `None` when there are too many.
+    pub(super) fn take(&mut self, draft: &Draft, policy: Policy) -> Option<(ProgramId, bool)> {
         let ids: Box<[RuleId]> = draft.steps.iter().map(|step| step.id).collect();
-        let key = (ids, draft.denies_all);
+        let key = (ids, policy);
         if let Some(number) = self.by_rules.get(&key).copied() {
             if let Some(Some(program)) = self.programs.get_mut(number as usize) {
                 program.users += 1;
             }
-            return Some(ProgramId(number));
+            return Some((ProgramId(number), false));
         }
         if self.by_rules.len() >= self.capacity {
             return None;
@@ -169,6 +175,7 @@ impl Programs {
             more,
             branching: draft.branches.then(|| steps().collect()),
             denies_all: draft.denies_all,
+            policy,
             users: 1,
         });
         let number = match self.free.pop() {
@@ -182,22 +189,22 @@ impl Programs {
             }
         };
         self.by_rules.insert(key, number);
-        Some(ProgramId(number))
+        Some((ProgramId(number), true))
     }
 
-    /// One user less; the last one takes the program with it.
-    pub(super) fn release(&mut self, id: ProgramId) {
-        let Some(place) = self.programs.get_mut(id.0 as usize) else {
-            return;
-        };
-        let Some(program) = place else { return };
+    /// One user less; the last one takes the program with it, which is then given back.
+    pub(super) fn release(&mut self, id: ProgramId) -> Option<Program> {
+        let place = self.programs.get_mut(id.0 as usize)?;
+        let program = place.as_mut()?;
         program.users -= 1;
-        if program.users == 0 {
-            self.by_rules
-                .remove(&(core::mem::take(&mut program.ids), program.denies_all));
-            *place = None;
-            self.free.push(id.0);
+        if program.users > 0 {
+            return None;
         }
+        let mut program = place.take()?;
+        let ids = core::mem::take(&mut program.ids);
+        self.by_rules.remove(&(ids, program.policy));
+        self.free.push(id.0);
+        Some(program)
     }
 
     #[inline]

@@ -72,6 +72,14 @@ pub(super) struct Held {
     position: Position,
 }
 
+/// What is kept of a removed rule in case it has to come back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Removed {
+    id: RuleId,
+    slot: RuleSlot,
+    counter: Counter,
+}
+
 /// What running a rule reads and writes, apart from the rule so that it stays within a line of the machine's cache.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Live {
@@ -82,6 +90,8 @@ pub(super) struct Live {
     pub(super) log: bool,
     /// Whether there are conditions to test, for which the rule itself must be read.
     pub(super) tests: bool,
+    /// Programs that have the rule. It stays in its slot while there are any, though it may have been removed.
+    programs: u32,
 }
 
 /// What a rule does to a packet. Where it sends the packet next is the program's.
@@ -112,6 +122,7 @@ impl Live {
             },
             log: rule.log,
             tests: !rule.conditions.is_none(),
+            programs: 0,
         }
     }
 }
@@ -145,6 +156,7 @@ pub(super) struct Chain {
 
 #[derive(Debug)]
 pub(super) struct Ruleset {
+    /// Rules, also those that have been removed and that programs still have.
     slots: Vec<Option<Held>>,
     /// By slot; what stands in a free slot means nothing.
     live: Vec<Live>,
@@ -261,14 +273,14 @@ impl Ruleset {
                 .all(|(test, slot)| self.set_at(*slot).is_some_and(|set| set.passes(test, flow)))
     }
 
-    /// Puts a rule in its place: `id` is its own, or the next.
+    /// Puts a rule in its place, under the next id, or as it was when it was removed.
     pub(super) fn insert(
         &mut self,
         place: Place,
         rule: Rule,
-        own: Option<(RuleId, Counter)>,
+        removed: Option<Removed>,
     ) -> Result<RuleId, EditError> {
-        if self.len() >= self.limits.rules || own.is_none() && self.next_id == u32::MAX {
+        if self.len() >= self.limits.rules || removed.is_none() && self.next_id == u32::MAX {
             return Err(EditError::Full);
         }
         let target = match rule.action.target() {
@@ -278,10 +290,13 @@ impl Ruleset {
         };
         let sets = self.resolve(&rule)?;
         let (chain, position) = self.position(place)?;
-        let (id, counter) = own.unwrap_or((RuleId(self.next_id), Counter::default()));
-        let slot = match self.free.last() {
-            Some(slot) => *slot,
-            None => self.slots.len() as RuleSlot,
+        let id = removed.map_or(RuleId(self.next_id), |old| old.id);
+        // A slot that programs have is not among the free ones; any other is freed and taken again in the same order.
+        let kept = removed.filter(|old| self.live(old.slot).is_some_and(|l| l.programs > 0));
+        let slot = match (kept, self.free.last()) {
+            (Some(old), _) => old.slot,
+            (None, Some(slot)) => *slot,
+            (None, None) => self.slots.len() as RuleSlot,
         };
         let Some(Some(home)) = self.chains.get_mut(chain as usize) else {
             return Err(EditError::Full);
@@ -301,7 +316,9 @@ impl Ruleset {
             }
         }
         let mut live = Live::of(id, &rule);
-        live.counter = counter;
+        if let Some(old) = removed {
+            live.counter = old.counter;
+        }
         let held = Some(Held {
             id,
             rule,
@@ -311,7 +328,10 @@ impl Ruleset {
             interest,
             position,
         });
-        if self.free.pop().is_some() {
+        if let Some(kept) = kept {
+            live.programs = self.live(kept.slot).map_or(0, |live| live.programs);
+        }
+        if kept.is_some() || self.free.pop().is_some() {
             self.slots[slot as usize] = held;
             self.live[slot as usize] = live;
         } else {
@@ -341,14 +361,19 @@ impl Ruleset {
         slots.collect()
     }
 
-    /// Takes a rule out; gives it, its counter, and what it stood behind.
-    pub(super) fn remove(&mut self, id: RuleId) -> Result<(Held, Counter, Place), EditError> {
+    /// Takes a rule out; gives it, where it stood, and what it was.
+    pub(super) fn remove(&mut self, id: RuleId) -> Result<(Held, Place, Removed), EditError> {
         let missing = EditError::NoSuchRule(id);
         let slot = *self.by_id.get(&id).ok_or(missing)?;
-        let held = self.slots.get_mut(slot as usize).and_then(Option::take);
+        let in_use = self.live(slot).is_some_and(|live| live.programs > 0);
+        let held = if in_use {
+            self.at(slot).cloned()
+        } else {
+            self.free.push(slot);
+            self.slots.get_mut(slot as usize).and_then(Option::take)
+        };
         let held = held.ok_or(missing)?;
         self.by_id.remove(&id);
-        self.free.push(slot);
         let mut behind = None;
         if let Some(chain) = self.chain_mut(held.chain) {
             chain.by_position.remove(&held.position);
@@ -374,11 +399,36 @@ impl Ruleset {
                 decrement(&mut set.readers, slot);
             }
         }
-        let counter = self
-            .live
-            .get(slot as usize)
-            .map_or(Counter::default(), |live| live.counter);
-        Ok((held, counter, place))
+        let counter = self.live(slot).map_or(Counter::default(), |l| l.counter);
+        Ok((held, place, Removed { id, slot, counter }))
+    }
+
+    /// One more program has the rules of these slots.
+    pub(super) fn pin(&mut self, slots: impl Iterator<Item = RuleSlot>) {
+        for slot in slots {
+            if let Some(live) = self.live_mut(slot) {
+                live.programs += 1;
+            }
+        }
+    }
+
+    /// One program less has the rules of these slots; those that were removed before go with the last one.
+    pub(super) fn unpin(&mut self, slots: impl Iterator<Item = RuleSlot>) {
+        for slot in slots {
+            let Some(live) = self.live_mut(slot) else {
+                continue;
+            };
+            live.programs = live.programs.saturating_sub(1);
+            if live.programs > 0 {
+                continue;
+            }
+            if let Some(place) = self.slots.get_mut(slot as usize) {
+                let removed = |held: &mut Held| !self.by_id.contains_key(&held.id);
+                if place.take_if(removed).is_some() {
+                    self.free.push(slot);
+                }
+            }
+        }
     }
 
     /// A free position at a place, moving rules apart only when there is none: never at the ends of a chain, and for other
