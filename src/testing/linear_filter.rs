@@ -153,7 +153,7 @@ impl LinearFilter {
                     return None;
                 }
                 let rules = self.chains.get_mut(&chain)?;
-                rules.insert(at, (self.next, rule.clone()));
+                rules.insert(at, (self.next, Rule::clone(rule)));
                 self.next += 1;
             }
             Edit::Remove(id) => {

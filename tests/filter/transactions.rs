@@ -209,15 +209,15 @@ fn a_chain_that_nobody_walks_touches_nothing() {
     let mut filter = filter_of("chain main {\n}\nchain web {\n}");
     let web = name("web");
     let accept = rule("tcp dport 80 accept");
-    assert!(touched(&mut filter, Edit::Insert(Place::LastOf(web), accept)).is_empty());
+    assert!(touched(&mut filter, Edit::Insert(Place::LastOf(web), accept.into())).is_empty());
     let jump = rule("ip saddr 10.0.0.0/8 jump web");
     assert_eq!(
-        touched(&mut filter, Edit::Insert(Place::Last, jump)),
+        touched(&mut filter, Edit::Insert(Place::Last, jump.into())),
         ["ip saddr 10.0.0.0/8"]
     );
     let drop = rule("tcp dport 81 drop");
     assert_eq!(
-        touched(&mut filter, Edit::Insert(Place::LastOf(web), drop)),
+        touched(&mut filter, Edit::Insert(Place::LastOf(web), drop.into())),
         ["proto tcp dport 81"]
     );
 }

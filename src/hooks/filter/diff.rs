@@ -3,6 +3,7 @@
 //! Sets are compared element by element. Chains are compared rule by rule: the longest sequence of rules that is in both
 //! stays, with ids and counters; what is not in it goes or comes.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -61,7 +62,8 @@ impl Filter {
         for (name, rules) in &table.chains {
             if self.rules.chain_named(*name).is_err() {
                 edits.create_chain(*name);
-                let insert = |rule: &Rule| Edit::Insert(Place::LastOf(*name), rule.clone());
+                let insert =
+                    |rule: &Rule| Edit::Insert(Place::LastOf(*name), Box::new(rule.clone()));
                 coming.extend(rules.iter().map(insert));
             }
         }
@@ -138,7 +140,11 @@ pub(super) fn compare(
     let (mut going, mut coming) = (Vec::new(), Vec::new());
     let insert = |coming: &mut Vec<Edit>, rules: &[Rule], before: Option<RuleId>| {
         let place = before.map_or(Place::LastOf(chain), Place::Before);
-        coming.extend(rules.iter().map(|rule| Edit::Insert(place, rule.clone())));
+        coming.extend(
+            rules
+                .iter()
+                .map(|rule| Edit::Insert(place, Box::new(rule.clone()))),
+        );
     };
     let (mut here, mut there) = (0, 0);
     for (at, to) in common(old, new) {

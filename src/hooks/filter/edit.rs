@@ -4,6 +4,7 @@
 //! order and keeps, for each, what takes it back; where one fails, the others are taken back in reverse. Nothing is copied
 //! but what the edits name.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -57,7 +58,7 @@ pub enum Edit {
     /// An empty chain that no rule goes to goes.
     DeleteChain(Name),
     /// A new rule.
-    Insert(Place, Rule),
+    Insert(Place, Box<Rule>),
     /// A rule goes.
     Remove(RuleId),
     /// Another policy.
@@ -253,7 +254,7 @@ impl Transaction {
     /// A new rule; the id that it is going to have, by which later edits of the transaction may name it.
     pub fn insert(&mut self, place: Place, rule: Rule) -> RuleId {
         let id = RuleId(self.next_id);
-        self.push(Edit::Insert(place, rule));
+        self.push(Edit::Insert(place, Box::new(rule)));
         id
     }
 
@@ -337,14 +338,14 @@ impl fmt::Display for Transaction {
 /// What takes an edit back.
 enum Undo {
     DeleteSet(Name),
-    PutSet(Set),
+    PutSet(Box<Set>),
     ResizeSet(Name, usize),
     AddElement(Name, Element),
     DeleteElement(Name, Element),
     DeleteChain(Name),
-    PutChain(Chain),
+    PutChain(Box<Chain>),
     Remove(RuleId),
-    PutRule(Place, Rule, Removed),
+    PutRule(Box<(Place, Rule, Removed)>),
     SetPolicy(Policy),
 }
 
@@ -453,7 +454,7 @@ impl Filter {
             Edit::ResizeSet { name, capacity } => {
                 Undo::ResizeSet(name, rules.resize_set(name, capacity)?)
             }
-            Edit::DeleteSet(name) => Undo::PutSet(rules.delete_set(name)?),
+            Edit::DeleteSet(name) => Undo::PutSet(Box::new(rules.delete_set(name)?)),
             Edit::AddElement(name, element) => {
                 let slot = rules.set_named(name)?;
                 let set = rules.set_mut(slot).ok_or(EditError::NoSuchSet(name))?;
@@ -474,10 +475,10 @@ impl Filter {
                 rules.create_chain(name)?;
                 Undo::DeleteChain(name)
             }
-            Edit::DeleteChain(name) => Undo::PutChain(rules.delete_chain(name)?),
+            Edit::DeleteChain(name) => Undo::PutChain(Box::new(rules.delete_chain(name)?)),
             Edit::Insert(place, rule) => {
                 let pattern = rule.pattern;
-                let id = rules.insert(place, rule, None)?;
+                let id = rules.insert(place, *rule, None)?;
                 if rules
                     .get(id)
                     .is_some_and(|held| is_walked(rules, held.chain))
@@ -491,7 +492,7 @@ impl Filter {
                 if is_walked(rules, held.chain) {
                     boxes.push(held.rule.pattern);
                 }
-                Undo::PutRule(place, held.rule, removed)
+                Undo::PutRule(Box::new((place, held.rule, removed)))
             }
             Edit::SetPolicy(policy) => {
                 Undo::SetPolicy(core::mem::replace(&mut self.policy, policy))
@@ -505,7 +506,7 @@ impl Filter {
         let done = match back {
             Undo::DeleteSet(name) => rules.delete_set(name).map(drop),
             Undo::PutSet(set) => {
-                rules.put_set(set);
+                rules.put_set(*set);
                 Ok(())
             }
             Undo::ResizeSet(name, capacity) => rules.resize_set(name, capacity).map(drop),
@@ -519,11 +520,12 @@ impl Filter {
             }),
             Undo::DeleteChain(name) => rules.delete_chain(name).map(drop),
             Undo::PutChain(chain) => {
-                rules.put_chain(chain);
+                rules.put_chain(*chain);
                 Ok(())
             }
             Undo::Remove(id) => rules.remove(id).map(drop),
-            Undo::PutRule(place, rule, removed) => {
+            Undo::PutRule(rule) => {
+                let (place, rule, removed) = *rule;
                 rules.insert(place, rule, Some(removed)).map(drop)
             }
             Undo::SetPolicy(policy) => {

@@ -68,6 +68,7 @@ pub use set::{Element, SetField, SetKind, SetMatch};
 pub use table::{SetTable, Table, parse_table};
 pub use text::{ParseRuleError, parse_rule, parse_rules};
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -184,7 +185,7 @@ impl Filter {
     /// O(chains + jumps).
     pub fn insert(&mut self, place: Place, rule: Rule) -> Result<(RuleId, Change), EditError> {
         let id = RuleId(self.rules.next_id());
-        let change = self.apply_one(Edit::Insert(place, rule))?;
+        let change = self.apply_one(Edit::Insert(place, Box::new(rule)))?;
         Ok((id, change))
     }
 

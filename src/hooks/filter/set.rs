@@ -4,6 +4,7 @@
 //! whether it is under a prefix. An edit of an element touches, for each rule that reads the set, the flows of the rule's box
 //! that have the element in that place, and no others.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::fmt;
 
@@ -166,14 +167,17 @@ pub(super) struct Set {
 
 #[derive(Debug)]
 enum Members {
-    Prefixes(PrefixMap<()>),
+    Prefixes(Box<PrefixMap<()>>),
     /// First to last port, apart.
     Ports(BTreeMap<u16, u16>),
 }
 
 impl Set {
     pub(super) fn new(name: Name, kind: SetKind, capacity: usize) -> Result<Self, EditError> {
-        let map = |v4, v6| PrefixMap::try_new(v4, v6).map_err(|_| EditError::Memory);
+        let map = |v4, v6| {
+            let map = PrefixMap::try_new(v4, v6).map_err(|_| EditError::Memory)?;
+            Ok(Box::new(map))
+        };
         let members = match kind {
             SetKind::V4 => Members::Prefixes(map(capacity, 0)?),
             SetKind::V6 => Members::Prefixes(map(0, capacity)?),
