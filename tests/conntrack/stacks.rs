@@ -19,9 +19,12 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 use super::cached::Pair;
 
 const RULES: &str = "
-    ct state invalid drop
-    ct state established,related accept
-    tcp dport 80 ct state new accept
+    chain main {
+        policy drop
+        ct state invalid drop
+        ct state established,related accept
+        tcp dport 80 ct state new accept
+    }
 ";
 
 /// Milliseconds that a packet takes at most on either side of the tracker.
