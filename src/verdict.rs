@@ -189,6 +189,8 @@ pub enum Uncached {
     Irreversible,
     /// The budget was used up: of re-runs for flows that an edit touched, or of flows that begin.
     OverBudget,
+    /// Its source has as many half-open sessions as one may have.
+    SourceQuota,
 }
 
 impl Uncached {
@@ -196,7 +198,7 @@ impl Uncached {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every reason in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Fragment,
         Self::Defective,
         Self::PacketDependent,
@@ -205,6 +207,7 @@ impl Uncached {
         Self::Full,
         Self::Irreversible,
         Self::OverBudget,
+        Self::SourceQuota,
     ];
 }
 
@@ -219,6 +222,7 @@ impl fmt::Display for Uncached {
             Self::Full => "cache full",
             Self::Irreversible => "no reply tuple",
             Self::OverBudget => "over budget",
+            Self::SourceQuota => "source has its share",
         })
     }
 }

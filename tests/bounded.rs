@@ -14,6 +14,7 @@ fn cache(sessions: usize) -> Cache {
     let config = Config {
         sessions,
         evict_scan: 4,
+        stay_provisional: Duration::ZERO,
         idle_denied: Duration::from_secs(2),
         idle_provisional: Duration::from_secs(4),
         idle_established: Duration::from_secs(16),

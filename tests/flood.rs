@@ -3,7 +3,7 @@
 
 use core::net::Ipv4Addr;
 
-use gufc::cache::{Config, FlowCache};
+use gufc::cache::{Config, FlowCache, Quotas};
 use gufc::cookie::FlowCookie;
 use gufc::hooks::filter::{Filter, Place, Policy};
 use gufc::key::{FlowKey, Protocol, SevenTuple, Tuple};
@@ -21,8 +21,13 @@ const ROOM: usize = 256;
 const GOOD: u32 = 64;
 
 fn cache() -> Cache {
+    cache_with(Quotas::DEFAULT)
+}
+
+fn cache_with(quotas: Quotas) -> Cache {
     let config = Config {
         sessions: ROOM,
+        quotas,
         ..Config::new([1, 2])
     };
     let mut filter = Filter::new("filter", 4, 1, Policy::Drop);
@@ -74,8 +79,8 @@ fn established_flows_outlast_floods_and_scans() {
     let (cache, lost) = under(6_000, now, |n| udp(0xc000_0001, 9, n as u16));
     assert_eq!(
         (cache.len(), lost),
-        (ROOM, 0),
-        "a scan of ports that are denied"
+        (GOOD as usize + 1 + ROOM / 4, 0),
+        "a scan of ports fills the quota of denials, and finds an open one"
     );
 }
 
@@ -97,7 +102,10 @@ fn established_flows_need_not_be_busy() {
 #[test]
 fn a_cache_full_of_established_flows_refuses_no_packet() {
     let now = Instant::from_secs(1);
-    let mut cache = cache();
+    let mut cache = cache_with(Quotas {
+        established: 1_000,
+        ..Quotas::DEFAULT
+    });
     for n in 0..ROOM as u32 {
         let mut there = good(n);
         let key = there.key.inverse().expect("an answer");

@@ -17,6 +17,7 @@ mod policy;
 mod prefix;
 mod regressions;
 mod routes;
+mod segments;
 mod sockets;
 mod transparency;
 mod wire;

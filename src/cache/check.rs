@@ -1,7 +1,7 @@
 //! Every promise that the cache's parts make to one another, for tests and fuzzing.
 
-use super::FlowCache;
-use super::session::Entry;
+use super::session::{Entry, Slot};
+use super::{FlowCache, Segment};
 use crate::epoch::View;
 use crate::hook::Direction;
 use crate::key::FlowKey;
@@ -62,10 +62,43 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         if self.indexes[0].len() != keys[0] || self.indexes[1].len() != keys[1] {
             return Err("an index names the dead");
         }
+        self.check_segments()?;
         let ended: u64 = self.stats.ended.iter().sum();
         if self.stats.begun - ended != sessions as u64 {
             return Err("sessions begun and ended do not add up");
         }
         Ok(())
+    }
+
+    /// Whether every session is in the order of its segment and in no other, none holds more than its quota, and sources are counted
+    /// right.
+    fn check_segments(&self) -> Result<(), &'static str> {
+        let mut all = 0;
+        for segment in Segment::ALL {
+            let order = &self.segments.orders[segment as usize];
+            let mut listed = 0;
+            for slot in order.slots(&self.segments.links) {
+                listed += 1;
+                match self.sessions.get(Slot(slot)) {
+                    Some(session) if session.segment == segment => {}
+                    _ => return Err("a session stands in the order of another segment"),
+                }
+            }
+            if listed != order.len() {
+                return Err("an order is broken");
+            }
+            if listed > self.segments.quotas[segment as usize] {
+                return Err("a segment is over its quota");
+            }
+            all += listed;
+        }
+        if all != self.sessions.len() {
+            return Err("a session stands in no order, or in two");
+        }
+        let provisional = self.segments.len(Segment::Provisional) as u64;
+        match self.segments.sources.sums() {
+            Some(sums) if sums != [provisional; 2] => Err("sources are miscounted"),
+            _ => Ok(()),
+        }
     }
 }

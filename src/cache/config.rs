@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::Pace;
+use super::{Eviction, Pace};
 use crate::time::Duration;
 
 /// Capacities and timeouts of a [`FlowCache`](super::FlowCache).
@@ -38,12 +38,75 @@ pub struct Config {
     pub reruns: Pace,
     /// How many sessions may begin. Packets of the other new flows are judged and leave nothing behind.
     pub misses: Pace,
-    /// Most slots that one insertion into a full cache looks at for a victim, at least 1.
+    /// Who makes room among sessions of the same segment.
+    pub eviction: Eviction,
+    /// Most slots that one insertion into a full segment or cache looks at for a victim, at least 1.
     pub evict_scan: usize,
+    /// How much of the cache each segment may fill.
+    pub quotas: Quotas,
+    /// How long a provisional session stays at least, whatever comes: the time that a reply should be given. Counted in
+    /// milliseconds, rounded up. While all of them are younger, newcomers are [not cached](crate::verdict::Uncached::Full).
+    pub stay_provisional: Duration,
+    /// Most provisional sessions that began with packets of one source, an IPv4 address or an IPv6 prefix of 64 bits, at
+    /// least 1. Sources are counted by a hash in a table of fixed size, never too low; two may be taken for one when there are
+    /// many. `u32::MAX` for no limit, and no table.
+    pub per_source: u32,
+}
+
+/// How much of a cache each segment may fill, in thousandths of [`Config::sessions`], 1 to 1000 each, rounded up. Their sum may be
+/// more than the whole.
+///
+/// A new session in a full cache takes the place of a denied or provisional one. One that becomes established when that segment
+/// is full takes the place of an established one; nothing else does.
+///
+/// ```
+/// use gufc::cache::{Config, Quotas};
+///
+/// // Nobody half-open or denied gets more than a tenth.
+/// let quotas = Quotas { denied: 100, provisional: 100, established: 800 };
+/// let config = Config { quotas, ..Config::new([7, 11]) };
+/// assert_eq!(config.check(), Ok(()));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quotas {
+    /// Of sessions whose every packet is denied.
+    pub denied: u16,
+    /// Of sessions that one direction has been seen of.
+    pub provisional: u16,
+    /// Of sessions that both directions have been seen of.
+    pub established: u16,
+}
+
+impl Quotas {
+    /// Denied a quarter, provisional all, established seven eighths: some room is always left for newcomers.
+    pub const DEFAULT: Self = Self {
+        denied: 250,
+        provisional: 1_000,
+        established: 875,
+    };
+
+    const fn shares(self) -> [u16; 3] {
+        [self.denied, self.provisional, self.established]
+    }
+
+    /// The quotas of so many sessions, by `Segment as usize`.
+    pub(super) fn of(self, sessions: usize) -> [usize; 3] {
+        self.shares().map(|share| {
+            let most = (sessions as u64 * u64::from(share)).div_ceil(1_000);
+            usize::try_from(most).unwrap_or(usize::MAX)
+        })
+    }
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }
 
 impl Config {
-    /// 65,536 sessions, 8,192 local directions, 256 regions; idle 30 s provisional, 300 s established, 10 s denied; 16 slots a scan; any pace.
+    /// 65,536 sessions, 8,192 local directions, 256 regions; idle 30 s provisional, 300 s established, 10 s denied; any pace;
+    /// CLOCK, 16 slots a scan, the default quotas, a stay of 100 ms, no limit for a source.
     pub const fn new(seed: [u64; 2]) -> Self {
         Self {
             sessions: 65_536,
@@ -55,7 +118,11 @@ impl Config {
             idle_denied: Duration::from_secs(10),
             reruns: Pace::UNLIMITED,
             misses: Pace::UNLIMITED,
+            eviction: Eviction::Clock,
             evict_scan: 16,
+            quotas: Quotas::DEFAULT,
+            stay_provisional: Duration::from_millis(100),
+            per_source: u32::MAX,
         }
     }
 
@@ -73,7 +140,16 @@ impl Config {
             Err(ConfigError::Regions)
         } else if self.evict_scan == 0 {
             Err(ConfigError::EvictScan)
+        } else if self.per_source == 0 {
+            Err(ConfigError::PerSource)
         } else {
+            let mut segment = 0;
+            while segment < 3 {
+                if self.quotas.shares()[segment] == 0 || self.quotas.shares()[segment] > 1_000 {
+                    return Err(ConfigError::Quotas);
+                }
+                segment += 1;
+            }
             Ok(())
         }
     }
@@ -91,6 +167,10 @@ pub enum ConfigError {
     Regions,
     /// `evict_scan` is 0.
     EvictScan,
+    /// A quota is not in 1 to 1000.
+    Quotas,
+    /// `per_source` is 0.
+    PerSource,
     /// The memory for so many sessions cannot be had.
     Memory,
 }
@@ -102,6 +182,8 @@ impl fmt::Display for ConfigError {
             Self::Local => "local must be from 1 to 2^30",
             Self::Regions => "regions must be at least 1",
             Self::EvictScan => "evict_scan must be at least 1",
+            Self::Quotas => "quotas must be from 1 to 1000",
+            Self::PerSource => "per_source must be at least 1",
             Self::Memory => "the memory for so many sessions cannot be had",
         })
     }

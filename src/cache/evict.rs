@@ -1,34 +1,126 @@
 //! Who ends, when, and who makes room.
 //!
-//! A hand goes round the slots. [`maintain`](FlowCache::maintain) moves it to end idle sessions; an insertion into a full
-//! cache moves it to find a victim, at most [`evict_scan`](super::Config::evict_scan) slots: an idle session, else the first
-//! that is not established and had no packet since the hand last came by. Established sessions make room for nobody.
+//! ```text
+//!                first packet                    both directions seen
+//!   denied  <---------------->  provisional  ----------------------------->  established
+//!   quota, own order            quota, own order, a stay that is sure        quota, own order
+//!
+//!   full segment:  one of its own makes room, by its order
+//!   full cache:    a denied or a provisional one, of whichever there are more
+//! ```
+//!
+//! Established sessions make room for sessions that become established, and for nobody else. Apart from that a hand goes round the
+//! slots: [`maintain`](FlowCache::maintain) moves it to end idle sessions.
 
-use super::session::Slot;
-use super::{End, FlowCache, Segment};
+use super::order::{Ghosts, Links, Order, Tenants, Tick};
+use super::session::{Sessions, Slot};
+use super::sources::Sources;
+use super::{Config, End, FlowCache, Segment};
 use crate::hook::Direction;
-use crate::key::FlowKey;
+use crate::key::{Fields, FlowKey};
 use crate::packet::Origin;
 use crate::pipeline::Pipeline;
 use crate::time::Instant;
 use crate::trie::{Indexed, KeyIndex};
+use crate::verdict::Uncached;
 
-impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
-    /// Whether a session has had no packet for as long as its segment lasts.
-    pub(super) fn is_idle(&self, slot: Slot, now: Instant) -> bool {
-        self.sessions.get(slot).is_some_and(|session| {
-            let limit = self.idle[session.segment as usize];
-            now.nanos().saturating_sub(session.last_seen.nanos()) >= limit
-        })
+/// Who is in which segment, and in what order.
+#[derive(Debug)]
+pub(super) struct Segments {
+    /// By `Segment as usize`.
+    pub(super) orders: [Order; 3],
+    pub(super) links: Links,
+    pub(super) quotas: [usize; 3],
+    pub(super) sources: Sources,
+    ghosts: Ghosts,
+    /// Milliseconds that a provisional session stays.
+    stay: u32,
+}
+
+impl Segments {
+    pub(super) fn new(config: &Config) -> Self {
+        let [a, b] = config.seed;
+        Self {
+            orders: [(); 3].map(|()| Order::new(config.eviction)),
+            links: Links::new(config.sessions),
+            quotas: config.quotas.of(config.sessions),
+            sources: Sources::new(config.per_source, config.sessions, [b, a]),
+            ghosts: Ghosts::new(config.eviction, config.sessions),
+            stay: Tick::covering(config.stay_provisional),
+        }
     }
 
-    /// Ends a session: out of its indexes, its steps back to their hooks.
+    pub(super) fn len(&self, segment: Segment) -> usize {
+        self.orders[segment as usize].len()
+    }
+
+    fn is_full(&self, segment: Segment) -> bool {
+        self.len(segment) >= self.quotas[segment as usize]
+    }
+
+    /// Bytes allocated.
+    pub(super) fn bytes(&self) -> usize {
+        self.links.bytes() + self.fixed_bytes()
+    }
+
+    /// Bytes of them that came to be used.
+    pub(super) fn touched_bytes(&self) -> usize {
+        self.links.touched_bytes() + self.fixed_bytes()
+    }
+
+    fn fixed_bytes(&self) -> usize {
+        self.sources.bytes() + self.ghosts.bytes()
+    }
+}
+
+/// Sessions as their orders see them.
+struct Seen<'a, K, D> {
+    sessions: &'a mut Sessions<K, D>,
+    idle: &'a [u64; 3],
+    now: Instant,
+}
+
+impl<K: FlowKey, D> Tenants for Seen<'_, K, D> {
+    fn is_idle(&self, slot: u32) -> bool {
+        is_idle(self.sessions, self.idle, Slot(slot), self.now)
+    }
+
+    fn visits(&mut self, slot: u32) -> Option<&mut u8> {
+        Some(&mut self.sessions.get_mut(Slot(slot))?.visits)
+    }
+}
+
+fn is_idle<K: FlowKey, D>(
+    sessions: &Sessions<K, D>,
+    idle: &[u64; 3],
+    slot: Slot,
+    now: Instant,
+) -> bool {
+    sessions.get(slot).is_some_and(|session| {
+        let limit = idle[session.segment as usize];
+        now.nanos().saturating_sub(session.last_seen.nanos()) >= limit
+    })
+}
+
+impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
+    /// Ends a session: out of its order and its indexes, its steps back to their hooks.
     pub(super) fn end(&mut self, slot: Slot, why: End) {
         let Some(session) = self.sessions.remove(slot) else {
             return;
         };
         self.turnover += 1;
-        self.indexes[session.halves[0].origin as usize].remove(session.key(Direction::Original));
+        let key = session.key(Direction::Original);
+        let index = &mut self.indexes[session.halves[0].origin as usize];
+        let segments = &mut self.segments;
+        let newcomer =
+            segments.orders[session.segment as usize].remove(slot.0, &mut segments.links);
+        if session.segment == Segment::Provisional {
+            segments.sources.add(&key.fields(), false);
+        }
+        if newcomer && why == End::Evicted {
+            segments.ghosts.remember(index.header(key));
+        }
+        index.remove(key);
         if session.answers {
             self.indexes[session.halves[1].origin as usize].remove(session.key(Direction::Reply));
         }
@@ -36,6 +128,98 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             self.hooks.release(half.destiny);
         }
         self.stats.ended[why as usize] += 1;
+    }
+
+    /// Puts a session that has just got its slot into the order of its segment.
+    pub(super) fn enter(&mut self, segment: Segment, slot: Slot, now: Instant) {
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        session.segment = segment;
+        let key = session.key(Direction::Original);
+        let Segments {
+            orders,
+            links,
+            sources,
+            ghosts,
+            ..
+        } = &mut self.segments;
+        if segment == Segment::Provisional {
+            sources.add(&key.fields(), true);
+        }
+        let remembered = ghosts.are_kept()
+            && ghosts.recall(self.indexes[session.halves[0].origin as usize].header(key));
+        orders[segment as usize].push(slot.0, links, Tick::of(now), remembered);
+    }
+
+    /// Moves a session to another segment, where one of that segment may have to make room. Where nobody may, it stays where it is.
+    pub(super) fn move_to(&mut self, segment: Segment, slot: Slot, now: Instant) {
+        let Some(session) = self.sessions.get(slot) else {
+            return;
+        };
+        let (from, flow) = (session.segment, session.keys[0].fields());
+        if from == segment || (self.segments.is_full(segment) && !self.displace(segment, now)) {
+            return;
+        }
+        let segments = &mut self.segments;
+        segments.orders[from as usize].remove(slot.0, &mut segments.links);
+        if from == Segment::Provisional {
+            segments.sources.add(&flow, false);
+        }
+        self.enter(segment, slot, now);
+    }
+
+    /// Makes room for a new session.
+    ///
+    /// Cost: at most twice `evict_scan` sessions looked at.
+    pub(super) fn make_room(
+        &mut self,
+        segment: Segment,
+        flow: &Fields,
+        now: Instant,
+    ) -> Result<(), Uncached> {
+        if segment == Segment::Provisional && self.segments.sources.is_full(flow) {
+            return Err(Uncached::SourceQuota);
+        }
+        let made = if self.segments.is_full(segment) {
+            self.displace(segment, now)
+        } else if self.sessions.is_full() {
+            let [more, less] = match self.segments.len(Segment::Denied)
+                > self.segments.len(Segment::Provisional)
+            {
+                true => [Segment::Denied, Segment::Provisional],
+                false => [Segment::Provisional, Segment::Denied],
+            };
+            self.displace(more, now) || self.displace(less, now)
+        } else {
+            true
+        };
+        if made { Ok(()) } else { Err(Uncached::Full) }
+    }
+
+    /// Ends one session of a segment; false when nobody of those looked at may be ended.
+    fn displace(&mut self, segment: Segment, now: Instant) -> bool {
+        let mut seen = Seen {
+            sessions: &mut self.sessions,
+            idle: &self.idle,
+            now,
+        };
+        let stay = match segment {
+            Segment::Provisional => self.segments.stay,
+            Segment::Denied | Segment::Established => 0,
+        };
+        let Segments { orders, links, .. } = &mut self.segments;
+        let order = &mut orders[segment as usize];
+        let scan = self.config.evict_scan;
+        let Some(victim) = order.victim(links, &mut seen, scan, stay, Tick::of(now)) else {
+            return false;
+        };
+        let why = match seen.is_idle(victim) {
+            true => End::Idle,
+            false => End::Evicted,
+        };
+        self.end(Slot(victim), why);
+        true
     }
 
     /// The slot under the hand, which moves on.
@@ -50,36 +234,6 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         slot
     }
 
-    /// Ends one session to make room for another; false when nobody may be ended within the scan.
-    pub(super) fn make_room(&mut self, now: Instant) -> bool {
-        let mut second_choice = None;
-        for _ in 0..self.config.evict_scan.min(self.sessions.slots()) {
-            let slot = self.next_slot();
-            if self.is_idle(slot, now) {
-                self.end(slot, End::Idle);
-                return true;
-            }
-            let Some(session) = self.sessions.get_mut(slot) else {
-                continue;
-            };
-            if session.segment == Segment::Established {
-                continue;
-            }
-            if !core::mem::take(&mut session.referenced) {
-                self.end(slot, End::Evicted);
-                return true;
-            }
-            second_choice = second_choice.or(Some(slot));
-        }
-        match second_choice {
-            Some(slot) => {
-                self.end(slot, End::Evicted);
-                true
-            }
-            None => false,
-        }
-    }
-
     /// Looks at the next `budget` slots and ends the sessions that have idled out; gives how many. Call it from time to
     /// time: a session that idles out is also ended when its next packet comes, but memory comes back only here.
     ///
@@ -88,7 +242,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let mut ended = 0;
         for _ in 0..budget.min(self.sessions.slots()) {
             let slot = self.next_slot();
-            if self.is_idle(slot, now) {
+            if is_idle(&self.sessions, &self.idle, slot, now) {
                 self.end(slot, End::Idle);
                 ended += 1;
             }

@@ -156,6 +156,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// hands out memory on first touch charges for.
     pub fn touched_bytes(&self) -> usize {
         self.sessions.touched_bytes()
+            + self.segments.touched_bytes()
             + self
                 .indexes
                 .iter()
@@ -166,6 +167,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// Bytes that the sessions and their indexes have allocated. What hooks hold comes on top.
     pub fn bytes(&self) -> usize {
         self.sessions.bytes()
+            + self.segments.bytes()
             + self
                 .indexes
                 .iter()

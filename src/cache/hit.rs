@@ -76,15 +76,15 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         H: Walk<P>,
     {
         let session = self.sessions.get_mut(entry.slot)?;
-        let half = &mut session.halves[entry.direction as usize];
+        let half = &session.halves[entry.direction as usize];
         if half.pending != HookSet::NONE
             || half.trigger.fires(Signals::tcp(packet.tcp_flags().0))
             || !self.hooks.fits(&half.destiny, packet, context)
         {
             return None;
         }
-        session.last_seen = context.now;
-        session.referenced = true;
+        session.touch(context.now);
+        let half = &mut session.halves[entry.direction as usize];
         half.count(packet.length());
         Some(self.hooks.run(&half.destiny, packet, context))
     }

@@ -130,7 +130,8 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             Ok(()) if foretold => {
                 half.destiny = destiny;
                 half.keep(judged.complete);
-                session.settle_segment(judged.verdict);
+                let segment = session.segment_after(judged.verdict);
+                self.move_to(segment, entry.slot, context.now);
                 self.answer(entry);
                 if first {
                     Path::FirstReply
@@ -231,10 +232,6 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 return Err(why);
             }
         };
-        if self.sessions.is_full() && !self.make_room(context.now) {
-            self.hooks.release(half.destiny);
-            return Err(Uncached::Full);
-        }
         let origin = half.origin;
         // What is addressed to this machine is answered from it.
         let answer_origin = if reply.fields().locality.source {
@@ -252,9 +249,16 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             last_seen: context.now,
             kept: HookSet::NONE,
             segment: Segment::Provisional,
-            referenced: false,
+            visits: 0,
         };
-        session.settle_segment(verdict);
+        session.segment = session.segment_after(verdict);
+        let segment = session.segment;
+        let room = self.make_room(segment, &arrived.fields(), context.now);
+        if let Err(why) = room {
+            let [half, _] = session.halves;
+            self.hooks.release(half.destiny);
+            return Err(why);
+        }
         let slot = match self.sessions.insert(session) {
             Ok(slot) => slot,
             Err(session) => {
@@ -279,6 +283,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         }
         self.turnover += 1;
         self.stats.begun += 1;
+        self.enter(segment, slot, context.now);
         self.answer(entry);
         Ok(())
     }

@@ -13,6 +13,8 @@
 //! | `pace` | how many flows may be judged anew at once |
 //! | `evict` | who ends, when, and who makes room |
 //! | `offload` | may a NIC do this entry's work, and what did it do |
+//! | `order` | in what order: CLOCK, SIEVE, S3-FIFO |
+//! | `sources` | how many half-open sessions a source has |
 //! | `batch` | a burst of packets, looked up together |
 //! | `explain` | why this verdict |
 
@@ -25,15 +27,18 @@ mod hit;
 mod lookup;
 mod miss;
 mod offload;
+mod order;
 mod pace;
 mod policy;
 mod revalidate;
 mod session;
+mod sources;
 mod stats;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Quotas};
 pub use explain::{Explanation, Listed};
 pub use offload::Offloadable;
+pub use order::Eviction;
 pub use pace::Pace;
 pub use policy::{NoSuchHook, OnEdit};
 pub use session::Segment;
@@ -49,6 +54,7 @@ use crate::pipeline::{Pipeline, Walk};
 use crate::time::Instant;
 use crate::trie::{Indexed, KeyIndex};
 use crate::verdict::{Outcome, Path, Verdict};
+use evict::Segments;
 use hit::NotReady;
 use lookup::Found;
 use pace::Tokens;
@@ -73,6 +79,7 @@ pub struct FlowCache<K: FlowKey + Indexed, H: Pipeline> {
     config: Config,
     hooks: H,
     sessions: Sessions<K, H::Destiny>,
+    segments: Segments,
     /// By origin: received, local.
     indexes: [K::Index; 2],
     log: RegionLog<HookSet>,
@@ -88,7 +95,7 @@ pub struct FlowCache<K: FlowKey + Indexed, H: Pipeline> {
     idle: [u64; 3],
     /// Moves with every change to an index: what was looked up before may not hold any more.
     turnover: u64,
-    /// Where the hand that looks for victims and idle sessions stands.
+    /// Where the hand that looks for idle sessions stands.
     hand: Slot,
 }
 
@@ -105,6 +112,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             |seed, capacity| K::Index::with_seed(seed, capacity).map_err(|_| ConfigError::Memory);
         Ok(Self {
             sessions: Sessions::new(config.sessions),
+            segments: Segments::new(&config),
             indexes: [
                 index([a, b], 2 * config.sessions)?,
                 index([b, !a], config.local)?,

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::order::VISITS_MAX;
 use crate::cookie::FlowCookie;
 use crate::destiny::Destiny;
 use crate::epoch::{Generation, View};
@@ -54,6 +55,11 @@ pub enum Segment {
     Provisional,
     /// Both directions have been seen.
     Established,
+}
+
+impl Segment {
+    /// Every segment in order.
+    pub const ALL: [Self; 3] = [Self::Denied, Self::Provisional, Self::Established];
 }
 
 impl fmt::Display for Segment {
@@ -127,8 +133,8 @@ pub(super) struct Session<K, D> {
     /// The hooks whose steps it keeps in spite of edits that touched it.
     pub(super) kept: HookSet,
     pub(super) segment: Segment,
-    /// Set by a hit, cleared by the hand that looks for a victim.
-    pub(super) referenced: bool,
+    /// Packets since its order looked at it last, saturated.
+    pub(super) visits: u8,
 }
 
 impl<K: FlowKey, D> Session<K, D> {
@@ -144,18 +150,18 @@ impl<K: FlowKey, D> Session<K, D> {
     /// A packet of it came.
     pub(super) fn touch(&mut self, now: Instant) {
         self.last_seen = now;
-        self.referenced = true;
+        self.visits = (self.visits + 1).min(VISITS_MAX);
     }
 
-    /// Its segment, after a packet of it got this verdict.
-    pub(super) fn settle_segment(&mut self, verdict: Verdict) {
-        self.segment = if self.halves.iter().all(|half| half.packets > 0) {
+    /// Where it belongs after a packet of it got this verdict.
+    pub(super) fn segment_after(&self, verdict: Verdict) -> Segment {
+        if self.halves.iter().all(|half| half.packets > 0) {
             Segment::Established
         } else if verdict.is_accept() {
             Segment::Provisional
         } else {
             Segment::Denied
-        };
+        }
     }
 
     /// The tuples of either direction, for a session that a packet with the key `key` of direction `from` is of. Does not read the
