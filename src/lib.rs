@@ -30,6 +30,8 @@
 //! | contract: what users implement | [`packet`], [`verdict`], [`hook`], [`destiny`], [`pipeline`] |
 //! | engine and leaves: blind to one another | [`cache`], [`hooks`], [`nic`], [`wire`] |
 //! | assembly | [`shard`] |
+//! | contract: what users implement | [`packet`], [`verdict`], [`observe`], [`hook`], [`destiny`], [`pipeline`] |
+//! | engine and leaves | [`cache`], [`hooks`], [`wire`] |
 //!
 //! # Promises
 //!
@@ -68,6 +70,7 @@ pub mod trie;
 // Floor 2, contract: what users implement.
 pub mod destiny;
 pub mod hook;
+pub mod observe;
 pub mod packet;
 pub mod pipeline;
 pub mod verdict;

@@ -7,12 +7,17 @@
 //!  recheck for each hook that an edit touched: keep, replace, or judge again
 //! ```
 
+mod observed;
+
+pub use observed::Observed;
+
 use core::fmt;
 
 use crate::destiny::{Destiny, Steps};
 use crate::epoch::View;
 use crate::hook::{Context, Hook, HookSet, Interests, Judge, Judgement, Recheck, Stage, Views};
 use crate::interest::{Scratch, Trigger};
+use crate::observe::Event;
 use crate::packet::Packet;
 use crate::verdict::Verdict;
 
@@ -31,6 +36,19 @@ pub trait Pipeline {
     fn name_of(&self, index: usize) -> Option<&'static str> {
         let _ = index;
         None
+    }
+
+    /// The hooks that have a step in a destiny; what listings filter by. All, where a pipeline cannot tell.
+    fn holders(&self, destiny: &Self::Destiny) -> HookSet {
+        let _ = destiny;
+        HookSet::ALL
+    }
+
+    /// Something happened in the cache that owns the pipeline. [`Observed`] hands it to an observer; all
+    /// others let it pass, and then it costs nothing.
+    #[inline(always)]
+    fn observe(&mut self, event: impl FnOnce() -> Event) {
+        let _ = event;
     }
 
     /// Gives the hooks their steps back.
@@ -213,6 +231,14 @@ macro_rules! tuple_pipeline {
                     $($i => Some(self.$i.name()),)+
                     _ => None,
                 }
+            }
+
+            fn holders(&self, destiny: &Self::Destiny) -> HookSet {
+                let mut set = HookSet::NONE;
+                $(if destiny.steps.$i.is_some() {
+                    set = set.union(HookSet::one($i));
+                })+
+                set
             }
 
             fn release(&mut self, destiny: Self::Destiny) {

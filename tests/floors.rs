@@ -12,7 +12,9 @@ const FLOORS: &[&[&str]] = &[
     // Structures: they know bits and fields, not packets.
     &["epoch", "trie", "interest"],
     // Contract: what users implement.
-    &["packet", "verdict", "hook", "destiny", "pipeline"],
+    &[
+        "packet", "verdict", "observe", "hook", "destiny", "pipeline",
+    ],
     // Engine and leaves: blind to one another.
     &["cache", "hooks", "nic", "wire"],
     // Assembly: what puts engine and leaves together.

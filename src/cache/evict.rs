@@ -18,6 +18,7 @@ use super::sources::Sources;
 use super::{Config, End, FlowCache, Segment};
 use crate::hook::Direction;
 use crate::key::{Fields, FlowKey};
+use crate::observe::Event;
 use crate::packet::Origin;
 use crate::pipeline::Pipeline;
 use crate::time::Instant;
@@ -103,6 +104,11 @@ fn is_idle<K: FlowKey, D>(
 }
 
 impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
+    /// Whether a session has had no packet for as long as its segment lasts.
+    pub(super) fn is_idle(&self, slot: Slot, now: Instant) -> bool {
+        is_idle(&self.sessions, &self.idle, slot, now)
+    }
+
     /// Ends a session: out of its order and its indexes, its steps back to their hooks.
     pub(super) fn end(&mut self, slot: Slot, why: End) {
         let Some(session) = self.sessions.remove(slot) else {
@@ -124,6 +130,15 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         if session.answers {
             self.indexes[session.halves[1].origin as usize].remove(session.key(Direction::Reply));
         }
+        let [there, back] = &session.halves;
+        let packets = [there.packets, back.packets];
+        let bytes = [there.bytes, back.bytes];
+        self.hooks.observe(|| Event::Ended {
+            flow: session.keys[0].fields(),
+            why,
+            packets,
+            bytes,
+        });
         for half in session.halves {
             self.hooks.release(half.destiny);
         }
@@ -242,7 +257,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let mut ended = 0;
         for _ in 0..budget.min(self.sessions.slots()) {
             let slot = self.next_slot();
-            if is_idle(&self.sessions, &self.idle, slot, now) {
+            if self.is_idle(slot, now) {
                 self.end(slot, End::Idle);
                 ended += 1;
             }

@@ -34,6 +34,21 @@ pub struct Listed<K> {
     pub bytes: [u64; 2],
 }
 
+impl<K: FlowKey> Listed<K> {
+    pub(super) fn of<D>(session: &Session<K, D>) -> Self {
+        let [there, back] = &session.halves;
+        Self {
+            original: session.keys[0],
+            reply: session.keys[1],
+            segment: session.segment,
+            stamp: session.stamp,
+            last_seen: session.last_seen,
+            packets: [there.packets, back.packets],
+            bytes: [there.bytes, back.bytes],
+        }
+    }
+}
+
 impl<K: fmt::Display> fmt::Display for Listed<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let segment = self.segment;
@@ -138,18 +153,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
 
     /// Every cached session, in the order of their slots. Changes nothing, not even recency.
     pub fn iter(&self) -> impl Iterator<Item = Listed<K>> {
-        self.sessions.iter().map(|(_, session)| {
-            let [there, back] = &session.halves;
-            Listed {
-                original: session.keys[0],
-                reply: session.keys[1],
-                segment: session.segment,
-                stamp: session.stamp,
-                last_seen: session.last_seen,
-                packets: [there.packets, back.packets],
-                bytes: [there.bytes, back.bytes],
-            }
-        })
+        self.sessions.iter().map(|(_, session)| Listed::of(session))
     }
 
     /// Bytes that sessions and indexes have come to use of what they [reserved](Self::bytes): what an operating system that

@@ -7,8 +7,10 @@ use crate::epoch::Ticket;
 use crate::hook::{Caching, Context, Direction, HookSet, Judgement};
 use crate::interest::{Signals, Trigger};
 use crate::key::FlowKey;
+use crate::observe::Event;
 use crate::packet::{Origin, Packet};
 use crate::pipeline::{Pipeline, Walk};
+use crate::time::Instant;
 use crate::trie::{Indexed, KeyIndex};
 use crate::verdict::{Path, Uncached, Verdict};
 
@@ -232,7 +234,6 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 return Err(why);
             }
         };
-        let origin = half.origin;
         // What is addressed to this machine is answered from it.
         let answer_origin = if reply.fields().locality.source {
             Origin::Local
@@ -252,19 +253,32 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             visits: 0,
         };
         session.segment = session.segment_after(verdict);
-        let segment = session.segment;
-        let room = self.make_room(segment, &arrived.fields(), context.now);
-        if let Err(why) = room {
-            let [half, _] = session.halves;
-            self.hooks.release(half.destiny);
-            return Err(why);
-        }
-        let slot = match self.sessions.insert(session) {
+        let entry = self.admit(session, context.now)?;
+        self.answer(entry);
+        Ok(())
+    }
+
+    /// Gives a session a slot and its original key a place in the index. On failure nothing is left behind.
+    pub(super) fn admit(
+        &mut self,
+        session: Session<K, H::Destiny>,
+        now: Instant,
+    ) -> Result<Entry, Uncached> {
+        let (segment, arrived) = (session.segment, session.keys[0]);
+        let origin = session.halves[0].origin;
+        let flow = arrived.fields();
+        let admitted = match self.make_room(segment, &flow, now) {
+            Ok(()) => self
+                .sessions
+                .insert(session)
+                .map_err(|session| (Uncached::Full, session)),
+            Err(why) => Err((why, session)),
+        };
+        let slot = match admitted {
             Ok(slot) => slot,
-            Err(session) => {
-                let [half, _] = session.halves;
-                self.hooks.release(half.destiny);
-                return Err(Uncached::Full);
+            Err((why, session)) => {
+                self.give_back(session);
+                return Err(why);
             }
         };
         let entry = Entry {
@@ -276,25 +290,38 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             .is_err()
         {
             if let Some(session) = self.sessions.remove(slot) {
-                let [half, _] = session.halves;
-                self.hooks.release(half.destiny);
+                self.give_back(session);
             }
             return Err(Uncached::Full);
         }
         self.turnover += 1;
         self.stats.begun += 1;
-        self.enter(segment, slot, context.now);
-        self.answer(entry);
-        Ok(())
+        self.enter(segment, slot, now);
+        self.hooks.observe(|| Event::Begun { flow });
+        Ok(entry)
+    }
+
+    fn give_back(&mut self, session: Session<K, H::Destiny>) {
+        for half in session.halves {
+            self.hooks.release(half.destiny);
+        }
     }
 
     /// Lets replies find the session, where its packets get through and no other session has the reply's key.
     fn answer(&mut self, entry: Entry) {
+        let through = |session: &Session<K, H::Destiny>| session.halves[0].complete;
+        if self.sessions.get(entry.slot).is_some_and(through) {
+            self.let_replies_find(entry);
+        }
+    }
+
+    /// The same, whether or not its packets get through.
+    pub(super) fn let_replies_find(&mut self, entry: Entry) {
         let Some(session) = self.sessions.get_mut(entry.slot) else {
             return;
         };
         let [original, reply] = session.keys;
-        if session.answers || original == reply || !session.halves[0].complete {
+        if session.answers || original == reply {
             return;
         }
         let index = &mut self.indexes[session.halves[1].origin as usize];

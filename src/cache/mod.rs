@@ -17,10 +17,13 @@
 //! | `sources` | how many half-open sessions a source has |
 //! | `batch` | a burst of packets, looked up together |
 //! | `explain` | why this verdict |
+//! | `dump` | what is cached, step by step; delete by filter |
+//! | `export` | sessions as bytes, and back |
 
 mod batch;
 mod check;
 mod config;
+mod dump;
 mod evict;
 mod explain;
 mod hit;
@@ -36,19 +39,23 @@ mod sources;
 mod stats;
 
 pub use config::{Config, ConfigError, Quotas};
+pub use dump::{Cursor, Filter};
 pub use explain::{Explanation, Listed};
 pub use offload::Offloadable;
 pub use order::Eviction;
 pub use pace::Pace;
 pub use policy::{NoSuchHook, OnEdit};
 pub use session::Segment;
-pub use stats::{End, Stats};
+pub use stats::Stats;
+
+pub use crate::observe::End;
 
 use crate::cookie::FlowCookie;
 use crate::epoch::{Change, Generation, RegionLog};
 use crate::hook::{Context, HookSet};
 use crate::interest::Scratch;
 use crate::key::FlowKey;
+use crate::observe::Event;
 use crate::packet::{Origin, Packet};
 use crate::pipeline::{Pipeline, Walk};
 use crate::time::Instant;
@@ -161,6 +168,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         H: Walk<P>,
     {
         let mut context = Context::new(now, packet.origin());
+        let arrived = packet.key();
         let (verdict, path) = match found {
             Found::Never(why) => (self.judge_once(packet, &mut context), Path::Uncached(why)),
             Found::Nothing => self.miss(packet, &mut context),
@@ -187,6 +195,11 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             path,
         };
         self.stats.count(&outcome);
+        self.hooks.observe(|| Event::Answered {
+            flow: arrived.fields(),
+            verdict,
+            path,
+        });
         outcome
     }
 
@@ -238,6 +251,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             *edited = edited.union(named);
             named
         });
+        self.hooks.observe(|| Event::Edited { generation });
         Ok((result, generation))
     }
 

@@ -1,37 +1,7 @@
 //! Counters: every outcome, every reason.
 
+use super::End;
 use crate::verdict::{Outcome, Path, Uncached, Verdict};
-
-/// Why a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-#[repr(u8)]
-pub enum End {
-    /// No packet for as long as its segment lasts.
-    Idle,
-    /// It made room for another.
-    Evicted,
-    /// An edit left it with different tuples.
-    Rekeyed,
-    /// Its owner removed it.
-    Removed,
-    /// An edit touched it, of a hook whose edits [kill](super::OnEdit::Kill).
-    Killed,
-}
-
-impl End {
-    /// How many ends there are.
-    pub const COUNT: usize = Self::ALL.len();
-
-    /// Every end in order.
-    pub const ALL: [Self; 5] = [
-        Self::Idle,
-        Self::Evicted,
-        Self::Rekeyed,
-        Self::Removed,
-        Self::Killed,
-    ];
-}
 
 /// Counters of a cache since it was made. Each packet moves exactly one of the counters from `hits` to `uncached`, and one
 /// of the three verdict counters.

@@ -43,6 +43,9 @@ impl Twin {
             if at < self.hand {
                 self.hand -= 1;
             }
+            if self.hand >= self.first.len() {
+                self.hand = 0;
+            }
         }
         self.main.retain(|known| known.slot != slot);
     }
@@ -69,7 +72,7 @@ impl Twin {
                     if step > self.first.len() {
                         break;
                     }
-                    let known = self.first[self.hand % self.first.len()];
+                    let known = self.first[self.hand];
                     let (visits, idle) = &mut slots.0[known.slot as usize];
                     if old(&known) {
                         let stays = *visits > 0 && !*idle;
@@ -79,7 +82,7 @@ impl Twin {
                         }
                         passed = passed.or(Some(known.slot));
                     }
-                    self.hand = (self.hand % self.first.len() + 1) % self.first.len();
+                    self.hand = (self.hand + 1) % self.first.len();
                 }
                 Eviction::S3Fifo => {
                     let all = self.first.len() + self.main.len();

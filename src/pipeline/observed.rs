@@ -1,0 +1,102 @@
+//! A pipeline with an observer.
+
+use core::fmt;
+
+use super::{Pipeline, Walk};
+use crate::hook::{Context, HookSet, Judgement, Views};
+use crate::interest::Scratch;
+use crate::observe::{Event, Observer};
+use crate::packet::Packet;
+use crate::verdict::Verdict;
+
+/// A pipeline, and somebody who is told what happens in the cache that owns it.
+///
+/// ```
+/// use gufc::cache::{Config, FlowCache};
+/// use gufc::hooks::filter::{Filter, Policy};
+/// use gufc::key::Tuple;
+/// use gufc::observe::Event;
+/// use gufc::pipeline::Observed;
+///
+/// let mut ended = 0;
+/// let hooks = (Filter::new("filter", 100, 1, Policy::Accept),);
+/// let observer = |event: &Event| ended += u32::from(matches!(event, Event::Ended { .. }));
+/// let cache: FlowCache<Tuple, _> = FlowCache::new(Config::new([3, 4]), Observed { hooks, observer })?;
+/// # drop(cache);
+/// # assert_eq!(ended, 0);
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Observed<H, O> {
+    /// The pipeline.
+    pub hooks: H,
+    /// Who is told.
+    pub observer: O,
+}
+
+impl<H: Pipeline, O: Observer> Pipeline for Observed<H, O> {
+    type Destiny = H::Destiny;
+
+    fn hooks_named(&self, name: &str) -> HookSet {
+        self.hooks.hooks_named(name)
+    }
+
+    fn holders(&self, destiny: &Self::Destiny) -> HookSet {
+        self.hooks.holders(destiny)
+    }
+
+    #[inline]
+    fn observe(&mut self, event: impl FnOnce() -> Event) {
+        self.observer.observe(&event());
+    }
+
+    fn release(&mut self, destiny: Self::Destiny) {
+        self.hooks.release(destiny);
+    }
+
+    fn describe(&self, destiny: &Self::Destiny, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.hooks.describe(destiny, f)
+    }
+}
+
+impl<P: Packet, H: Walk<P>, O: Observer> Walk<P> for Observed<H, O> {
+    fn judge(
+        &mut self,
+        packet: &mut P,
+        context: &mut Context,
+        destiny: &mut Self::Destiny,
+        asked: HookSet,
+        scratch: &mut Scratch,
+    ) -> Judgement {
+        self.hooks.judge(packet, context, destiny, asked, scratch)
+    }
+
+    fn settle(
+        &mut self,
+        packet: &P,
+        context: &Context,
+        verdict: Verdict,
+        destiny: &mut Self::Destiny,
+    ) {
+        self.hooks.settle(packet, context, verdict, destiny);
+    }
+
+    #[inline]
+    fn fits(&self, destiny: &Self::Destiny, packet: &P, context: &Context) -> bool {
+        self.hooks.fits(destiny, packet, context)
+    }
+
+    #[inline]
+    fn run(&mut self, destiny: &Self::Destiny, packet: &mut P, context: &mut Context) -> Verdict {
+        self.hooks.run(destiny, packet, context)
+    }
+
+    fn recheck(
+        &mut self,
+        destiny: &mut Self::Destiny,
+        touched: HookSet,
+        flow: &Views<P::Key>,
+    ) -> HookSet {
+        self.hooks.recheck(destiny, touched, flow)
+    }
+}
