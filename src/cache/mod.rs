@@ -26,6 +26,7 @@ mod config;
 mod dump;
 mod evict;
 mod explain;
+mod export;
 mod hit;
 mod lookup;
 mod miss;
@@ -42,6 +43,7 @@ pub use config::{Config, ConfigError, Quotas};
 pub use dump::{Cursor, Filter};
 pub use explain::{Explanation, Listed};
 pub use offload::Offloadable;
+pub use export::{ImportError, Imported, Portable, Trust};
 pub use order::Eviction;
 pub use pace::Pace;
 pub use policy::{NoSuchHook, OnEdit};
@@ -237,7 +239,8 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         edit: impl FnOnce(&mut H) -> Result<(R, Change), E>,
     ) -> Result<(R, Generation), E> {
         let (result, change) = edit(&mut self.hooks)?;
-        if !change.is_nothing() {
+        let changed = !change.is_nothing();
+        if changed {
             self.stats.commits += 1;
         }
         let hooks = &self.hooks;
@@ -251,7 +254,9 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             *edited = edited.union(named);
             named
         });
-        self.hooks.observe(|| Event::Edited { generation });
+        if changed {
+            self.hooks.observe(|| Event::Edited { generation });
+        }
         Ok((result, generation))
     }
 

@@ -5,6 +5,7 @@
 pub mod frame;
 pub mod hooks;
 pub mod hostile;
+pub mod import;
 pub mod interest;
 pub mod linear_filter;
 pub mod linear_interest;
@@ -21,5 +22,6 @@ pub mod track;
 pub mod translate;
 pub mod trie;
 pub mod uncached;
+pub mod world;
 
 pub use linear_prefix::prefix_ops;

@@ -11,7 +11,9 @@ use super::hooks::{ToyMarker, ToyMeter, ToyNat, ToyTracker};
 use super::linear_filter::{beginnings, transaction};
 use super::toy::{Choices, ToyPacket, host, packet};
 use super::uncached::Uncached;
-use crate::cache::{Config, FlowCache, OnEdit, Pace, Stats};
+use crate::cache::{
+    Config, Cursor, Eviction, Filter as Sessions, FlowCache, OnEdit, Pace, Segment, Stats, Trust,
+};
 use crate::epoch::Change;
 use crate::hooks::filter::{EditError, Filter, Limits, Place, Policy, Rule, RuleId};
 use crate::hooks::route::{NextHopId, Routes, Target};
@@ -138,6 +140,10 @@ pub enum Op {
     Evict(ToyPacket),
     /// Forget everything.
     Clear,
+    /// Export, forget everything, import: counters and all, or the keys only. In blocks of so many slots.
+    Migrate(Trust, u8),
+    /// List, then delete, what is half-open, established or denied, so many slots at a time.
+    Sweep(Segment, u8),
 }
 
 /// What cookie a packet brings.
@@ -219,6 +225,11 @@ pub fn op(choices: &mut Choices<'_>, cast: &[ToyPacket]) -> Op {
         34..=36 => Op::Commit((0..12).map(|_| choices.byte()).collect()),
         _ => match choices.below(8) {
             0 => Op::Clear,
+            1 => Op::Migrate(
+                choices.one(&[Trust::Trust, Trust::Reevaluate]),
+                choices.byte(),
+            ),
+            2 => Op::Sweep(choices.one(&Segment::ALL), choices.byte()),
             _ => Op::Evict(packet(choices)),
         },
     }
@@ -332,9 +343,12 @@ impl Story {
         pace: Pace,
         kills: Option<&str>,
     ) -> Self {
+        let orders = [Eviction::Clock, Eviction::Sieve, Eviction::S3Fifo];
         let config = Config {
             sessions,
             regions,
+            eviction: orders[(sessions + regions) % 3],
+            stay_provisional: Duration::ZERO,
             evict_scan: 4,
             idle_provisional: Duration::from_secs(4),
             idle_established: Duration::from_secs(16),
@@ -343,6 +357,11 @@ impl Story {
             misses: pace,
             ..Config::new([1, 2])
         };
+        Self::of(config, listed, kills)
+    }
+
+    /// The same, with every choice that an owner has.
+    pub fn of(config: Config, listed: bool, kills: Option<&str>) -> Self {
         let mut cache = FlowCache::new(config, hooks(listed)).expect("a valid configuration");
         if let Some(hook) = kills {
             cache
@@ -356,6 +375,16 @@ impl Story {
             },
             now: Instant::from_secs(1),
         }
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &FlowCache<Tuple, Hooks> {
+        &self.cache
+    }
+
+    /// The time.
+    pub fn now(&self) -> Instant {
+        self.now
     }
 
     /// The cache's counters.
@@ -444,6 +473,8 @@ impl Story {
                 self.cache.remove(packet.origin, &packet.key);
             }
             Op::Clear => self.cache.clear(),
+            Op::Migrate(trust, budget) => self.migrate(*trust, usize::from(*budget) + 1)?,
+            Op::Sweep(segment, budget) => self.sweep(*segment, usize::from(*budget) + 1)?,
             _ => {
                 let got = self.cache.edit(|hooks| edit(op, hooks)).map(|_| ());
                 let expected = self.twin.edit(|hooks| edit(op, hooks));
@@ -454,6 +485,56 @@ impl Story {
         }
         self.cache.check().map_err(String::from)?;
         self.compare_hooks()
+    }
+
+    fn migrate(&mut self, trust: Trust, budget: usize) -> Result<(), String> {
+        let before = self.cache.len();
+        let (mut blocks, mut next) = (Vec::new(), Some(Cursor::START));
+        while let Some(cursor) = next {
+            let mut block = Vec::new();
+            next = self.cache.export(cursor, budget, self.now, &mut block);
+            blocks.push(block);
+        }
+        self.cache.clear();
+        let (mut begun, mut refused) = (0, 0);
+        for block in blocks {
+            let imported = self.cache.import(&block, trust, self.now);
+            let imported = imported.map_err(|why| format!("import: {why}"))?;
+            begun += imported.begun;
+            refused += imported.refused;
+        }
+        // One may take the place of another where segments are full.
+        if begun + refused != before || self.cache.len() > begun {
+            return Err(format!(
+                "of {before} sessions {begun} were imported, {refused} not"
+            ));
+        }
+        Ok(())
+    }
+
+    fn sweep(&mut self, segment: Segment, budget: usize) -> Result<(), String> {
+        let filter = Sessions {
+            segment: Some(segment),
+            ..Sessions::ALL
+        };
+        let (mut shown, mut next) = (0, Some(Cursor::START));
+        while let Some(cursor) = next {
+            let count = |_| shown += 1;
+            next = self.cache.dump(cursor, budget, &filter, self.now, count);
+        }
+        let (mut ended, mut next) = (0, Some(Cursor::START));
+        while let Some(cursor) = next {
+            let step = self.cache.remove_where(cursor, budget, &filter, self.now);
+            ended += step.0;
+            next = step.1;
+        }
+        let left = self.cache.iter().any(|one| one.segment == segment);
+        if ended != shown || left {
+            return Err(format!(
+                "{shown} sessions {segment}, {ended} ended, some left: {left}"
+            ));
+        }
+        Ok(())
     }
 
     fn compare_hooks(&self) -> Result<(), String> {
