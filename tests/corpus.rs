@@ -73,6 +73,9 @@ fn nic_stories() {
         }
     });
     assert!(files > 50, "{files} files");
+}
+
+#[test]
 fn imports() {
     let files = replay("import", gufc::testing::import::import_bytes);
     assert!(files > 20, "{files} files");

@@ -54,6 +54,14 @@ impl<H: Pipeline, O: Observer> Pipeline for Observed<H, O> {
         self.hooks.release(destiny);
     }
 
+    fn may_offload(&self, destiny: &Self::Destiny) -> bool {
+        self.hooks.may_offload(destiny)
+    }
+
+    fn credit(&mut self, destiny: &Self::Destiny, packets: u64, bytes: u64) {
+        self.hooks.credit(destiny, packets, bytes);
+    }
+
     fn describe(&self, destiny: &Self::Destiny, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.hooks.describe(destiny, f)
     }
