@@ -60,3 +60,56 @@ fn a_hit_allocates_nothing() {
     // The counter counts.
     assert!(allocation_counter::measure(|| drop(core::hint::black_box(vec![1]))).count_total > 0);
 }
+
+/// What a cache will take is known before it is made, to the byte, and it takes no more when it is filled.
+#[test]
+fn memory_is_what_the_formula_says() {
+    use gufc::cache::{Eviction, Pace};
+    use gufc::hooks::filter::{Filter, Policy};
+    type Cache = FlowCache<Tuple, (Filter,)>;
+    let small = Config {
+        sessions: 700,
+        local: 9,
+        regions: 3,
+        ..Config::new([1, 2])
+    };
+    let configs = [
+        small.clone(),
+        Config {
+            eviction: Eviction::S3Fifo,
+            per_source: 5_000,
+            ..small.clone()
+        },
+        Config {
+            sessions: 20_000,
+            regions: 5_000,
+            eviction: Eviction::Sieve,
+            misses: Pace::UNLIMITED,
+            ..small
+        },
+    ];
+    for config in configs {
+        let hooks = (Filter::new("filter", 4, 1, Policy::Accept),);
+        let mut made = None;
+        let sessions = config.sessions;
+        let expected = Cache::bytes_for(&config);
+        let making = allocation_counter::measure(|| made = Some(Cache::new(config, hooks)));
+        assert_eq!(making.bytes_current, expected as i64);
+        let mut cache = made.expect("made").expect("a valid configuration");
+        let key = |n: usize| {
+            let (high, low) = (n >> 8 & 255, n & 255);
+            let text = format!("udp 10.0.{high}.{low}:{} > 10.0.0.2:80", 1 + (n >> 16));
+            text.parse::<Tuple>().expect("a tuple")
+        };
+        let packets: Vec<_> = (0..2 * sessions).map(|n| ToyPacket::new(key(n))).collect();
+        // The first packet makes the scratch space of look-ups, which is the hooks' affair.
+        let _ = cache.process(&mut packets[0].clone(), Instant::from_secs(1));
+        let filling = allocation_counter::measure(|| {
+            for packet in &packets {
+                let _ = cache.process(&mut packet.clone(), Instant::from_secs(1));
+            }
+        });
+        assert_eq!(filling.count_total, 0);
+        assert_eq!(cache.len(), sessions);
+    }
+}

@@ -59,6 +59,13 @@ impl Segments {
         self.len(segment) >= self.quotas[segment as usize]
     }
 
+    /// Bytes that the segments of such a cache take.
+    pub(super) fn bytes_for(config: &Config) -> usize {
+        Links::bytes_for(config.sessions)
+            + Sources::bytes_for(config.per_source, config.sessions)
+            + Ghosts::bytes_for(config.eviction, config.sessions)
+    }
+
     /// Bytes allocated.
     pub(super) fn bytes(&self) -> usize {
         self.links.bytes() + self.fixed_bytes()

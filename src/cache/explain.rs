@@ -3,10 +3,11 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::evict::Segments;
 use super::policy::Policies;
-use super::session::{Entry, Session};
-use super::{FlowCache, Segment, Stats};
-use crate::epoch::{Generation, Region};
+use super::session::{Entry, Session, Sessions};
+use super::{Config, FlowCache, Segment, Stats};
+use crate::epoch::{Generation, Region, RegionLog};
 use crate::hook::{Direction, HookSet};
 use crate::key::FlowKey;
 use crate::packet::Origin;
@@ -166,6 +167,34 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 .iter()
                 .map(KeyIndex::touched_bytes)
                 .sum::<usize>()
+    }
+
+    /// Bytes that a cache of this configuration allocates when it is made, all that it ever will; what hooks hold comes on top. Known
+    /// before it is made:
+    ///
+    /// ```text
+    ///  sessions x (slot + 4 + 12)          slot: both keys, both destinies, counters, stamp
+    ///  index of 2 x sessions keys, index of `local` keys
+    ///  log of `regions`
+    ///  sources: 8 x the power of two from sessions / 2 on, where there is a limit for a source
+    ///  ghosts:  8 x the power of two from sessions on, with S3-FIFO
+    /// ```
+    ///
+    /// ```
+    /// use gufc::cache::{Config, FlowCache};
+    /// use gufc::hooks::filter::Filter;
+    /// use gufc::key::Tuple;
+    ///
+    /// let config = Config { sessions: 1_000_000, ..Config::new([1, 2]) };
+    /// let bytes = FlowCache::<Tuple, (Filter,)>::bytes_for(&config);
+    /// println!("{} bytes a session", bytes / config.sessions);
+    /// ```
+    pub fn bytes_for(config: &Config) -> usize {
+        Sessions::<K, H::Destiny>::bytes_for(config.sessions)
+            + Segments::bytes_for(config)
+            + K::Index::bytes_for(2 * config.sessions)
+            + K::Index::bytes_for(config.local)
+            + RegionLog::<HookSet>::bytes_for(config.regions)
     }
 
     /// Bytes that the sessions and their indexes have allocated. What hooks hold comes on top.

@@ -391,11 +391,13 @@ impl<K: FlowKey + Indexed + Portable, H: Pipeline> FlowCache<K, H> {
             },
         };
         let idle = u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX);
+        let seen = [&halves[0], &halves[1]].map(|half| half.packets > 0);
         Session {
             keys: carried.keys,
             answers: false,
             translated: reply != original && reply.inverse() != Some(original),
             halves,
+            seen,
             stamp: self.log.current(),
             last_seen: Instant::from_nanos(now.nanos().saturating_sub(idle)),
             kept: HookSet::NONE,

@@ -320,6 +320,11 @@ impl<K: FlowKey, D> Sessions<K, D> {
         numbered.filter_map(|(i, place)| Some((Slot(i as u32), place.session.as_ref()?)))
     }
 
+    /// Bytes that so many slots take.
+    pub(super) const fn bytes_for(capacity: usize) -> usize {
+        capacity * (size_of::<Place<K, D>>() + size_of::<Slot>())
+    }
+
     /// Bytes of slots in use, or used before.
     pub(super) fn touched_bytes(&self) -> usize {
         self.slots.len() * size_of::<Place<K, D>>() + self.free.len() * size_of::<Slot>()

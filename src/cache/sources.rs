@@ -20,15 +20,22 @@ pub(super) struct Sources {
 impl Sources {
     /// Counters for so many sessions; none at all for a limit of `u32::MAX`.
     pub(super) fn new(most: u32, sessions: usize, seed: [u64; 2]) -> Self {
-        let counters = match most {
-            u32::MAX => 0,
-            _ => sessions.div_ceil(2).next_power_of_two().max(64),
-        };
         Self {
-            counters: alloc::vec![[0; ROWS]; counters],
+            counters: alloc::vec![[0; ROWS]; Self::counters(most, sessions)],
             most,
             seed,
         }
+    }
+
+    fn counters(most: u32, sessions: usize) -> usize {
+        match most {
+            u32::MAX => 0,
+            _ => sessions.div_ceil(2).next_power_of_two().max(64),
+        }
+    }
+
+    pub(super) fn bytes_for(most: u32, sessions: usize) -> usize {
+        Self::counters(most, sessions) * size_of::<[u32; ROWS]>()
     }
 
     fn places(&self, flow: &Fields) -> [usize; ROWS] {

@@ -51,11 +51,20 @@ pub(super) struct Granules {
 impl Granules {
     /// About `words` words: a power of two from 2^10 to 2^20.
     pub(super) fn new(words: usize) -> Self {
-        let words = words.clamp(1 << 10, 1 << 20).next_power_of_two();
+        let words = Self::rounded(words);
         Self {
             words: vec![Generation::FIRST; words].into_boxed_slice(),
             newest: [[Generation::FIRST; KINDS]; 3],
         }
+    }
+
+    fn rounded(words: usize) -> usize {
+        words.clamp(1 << 10, 1 << 20).next_power_of_two()
+    }
+
+    /// Bytes that about so many words take.
+    pub(super) fn bytes_for(words: usize) -> usize {
+        Self::rounded(words) * size_of::<Generation>()
     }
 
     /// Records that a commit touched a region. Cost: one word.

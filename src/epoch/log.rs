@@ -70,6 +70,12 @@ impl<H: Copy> RegionLog<H> {
         }
     }
 
+    /// Bytes that a log of so many regions takes.
+    pub fn bytes_for(capacity: usize) -> usize {
+        capacity.max(1) * size_of::<Option<Logged<H>>>()
+            + Granules::bytes_for(capacity.saturating_mul(WORDS_PER_REGION))
+    }
+
     /// How many regions it remembers.
     pub fn capacity(&self) -> usize {
         self.ring.len()

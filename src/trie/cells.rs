@@ -87,6 +87,11 @@ impl<K: Copy> Cells<K> {
         }
     }
 
+    /// Bytes that so many pages take.
+    pub(crate) const fn bytes_for(pages: usize) -> usize {
+        pages * (PAGE * size_of::<Cell<K>>() + size_of::<Page>())
+    }
+
     /// Makes room for `pages` pages in all.
     pub(crate) fn reserve(&mut self, pages: usize) -> Result<(), TryReserveError> {
         let cells = pages.saturating_mul(PAGE);

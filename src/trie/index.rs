@@ -151,6 +151,13 @@ impl<K: Key> LcIndex<K> {
 }
 
 impl<K: Key, H: HeaderHash> LcIndex<K, H> {
+    /// Bytes that an index for `capacity` entries reserves: what [`reserved_bytes`](Self::reserved_bytes) says of one. An allocator
+    /// may round up.
+    pub fn bytes_for(capacity: usize) -> usize {
+        let (root, nodes, pages) = arenas(capacity);
+        root * size_of::<Slot>() + Nodes::bytes_for(nodes) + Cells::<K>::bytes_for(pages)
+    }
+
     /// An index for up to `capacity` entries under a hash of the caller's own.
     ///
     /// # Errors

@@ -77,6 +77,9 @@ pub trait KeyIndex<K: Copy>: Sized + Debug {
     /// [`ReserveError`] when `capacity` is too large or memory is short.
     fn with_seed(seed: [u64; 2], capacity: usize) -> Result<Self, ReserveError>;
 
+    /// Bytes that an index for `capacity` entries reserves.
+    fn bytes_for(capacity: usize) -> usize;
+
     /// The header of `key`.
     fn header(&self, key: &K) -> u64;
 
@@ -161,6 +164,9 @@ pub trait KeyIndex<K: Copy>: Sized + Debug {
 impl<K: Key> KeyIndex<K> for LcIndex<K> {
     fn with_seed(seed: [u64; 2], capacity: usize) -> Result<Self, ReserveError> {
         Self::try_new(seed, capacity)
+    }
+    fn bytes_for(capacity: usize) -> usize {
+        Self::bytes_for(capacity)
     }
     #[inline]
     fn header(&self, key: &K) -> u64 {
@@ -277,6 +283,11 @@ const STAGE: usize = 32;
 impl KeyIndex<Tuple> for DualIndex {
     fn with_seed(seed: [u64; 2], capacity: usize) -> Result<Self, ReserveError> {
         Self::try_new(seed, capacity, capacity, capacity)
+    }
+
+    fn bytes_for(capacity: usize) -> usize {
+        LcIndex::<SevenTuple<Ipv4Addr>>::bytes_for(capacity)
+            + LcIndex::<SevenTuple<Ipv6Addr>>::bytes_for(capacity)
     }
 
     #[inline]

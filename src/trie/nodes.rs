@@ -36,6 +36,11 @@ impl Nodes {
         }
     }
 
+    /// Bytes that so many slots take.
+    pub(crate) const fn bytes_for(slots: usize) -> usize {
+        slots.next_multiple_of(1 << BITS_MAX) * size_of::<Slot>()
+    }
+
     /// Makes room for `slots` slots in all, rounded up to whole largest blocks.
     pub(crate) fn reserve(&mut self, slots: usize) -> Result<(), TryReserveError> {
         let slots = slots.next_multiple_of(1 << BITS_MAX);

@@ -80,6 +80,10 @@ impl Links {
         Self(Vec::with_capacity(capacity))
     }
 
+    pub(super) const fn bytes_for(capacity: usize) -> usize {
+        capacity * size_of::<Link>()
+    }
+
     fn at(&self, slot: u32) -> Link {
         const NOWHERE: Link = Link {
             older: NONE,
@@ -372,11 +376,18 @@ impl Ghosts {
         }
     }
 
-    pub(super) const fn are_kept(&self) -> bool {
+    pub(super) const fn bytes_for(eviction: Eviction, capacity: usize) -> usize {
+        match eviction {
+            Eviction::S3Fifo => capacity.next_power_of_two() * size_of::<(u32, u32)>(),
+            _ => 0,
+        }
+    }
+
+    pub(super) fn are_kept(&self) -> bool {
         !self.places.is_empty()
     }
 
-    const fn split(&self, hash: u64) -> (usize, u32) {
+    fn split(&self, hash: u64) -> (usize, u32) {
         // 0 stands for an empty place.
         (
             hash as usize & (self.places.len() - 1),
