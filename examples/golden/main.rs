@@ -4,6 +4,7 @@
 
 mod replay;
 mod rules;
+mod translate;
 
 use std::fs;
 use std::io::Read;

@@ -14,6 +14,7 @@ use gufc::wire::{Arrival, Frame, Limits, Reassembler, Reassembly};
 use serde_json::{Value, json};
 
 use super::rules::{self, Subject};
+use super::translate;
 
 /// What became of a trace.
 pub(crate) enum Outcome {
@@ -42,29 +43,33 @@ pub(crate) fn replay(text: &str, way: Way) -> Outcome {
     let header = lines.next().expect("a header");
     let rules = &header["ruleset"];
     if rules.get("snat").is_some() || rules.get("dnat").is_some() {
-        return Outcome::Skipped("translation");
+        return translate::replay(&header, lines, way);
     }
     let mut player = Player::new(&header, way);
     let mut packets = 0;
     for record in lines {
         if let Err(text) = player.play(&record) {
-            let number = record["i"].as_u64().unwrap_or(0) as usize;
-            let text = format!(
-                "{} [{}]\n    {text}\n    reasons: {}",
-                record["txt"].as_str().unwrap_or(""),
-                record["note"].as_str().unwrap_or(""),
-                record.get("reasons").unwrap_or(&Value::Null),
-            );
-            return Outcome::Differs {
-                packet: number,
-                text,
-            };
+            return differs(&record, &text);
         }
         packets += 1;
     }
     Outcome::Equal {
         packets,
         stepped: player.stepped,
+    }
+}
+
+pub(crate) fn differs(record: &Value, text: &str) -> Outcome {
+    let number = record["i"].as_u64().unwrap_or(0) as usize;
+    let text = format!(
+        "{} [{}]\n    {text}\n    reasons: {}",
+        record["txt"].as_str().unwrap_or(""),
+        record["note"].as_str().unwrap_or(""),
+        record.get("reasons").unwrap_or(&Value::Null),
+    );
+    Outcome::Differs {
+        packet: number,
+        text,
     }
 }
 
@@ -76,14 +81,14 @@ struct Player<'a> {
     /// Packets that the window step judged.
     stepped: usize,
     /// The kernel's table.
-    entries: BTreeMap<u64, Value>,
+    entries: Entries,
 }
 
 /// What became of a packet, and by which rule.
 #[derive(Debug, PartialEq)]
-struct Fate {
-    verdict: &'static str,
-    rule: Option<Value>,
+pub(crate) struct Fate {
+    pub(crate) verdict: &'static str,
+    pub(crate) rule: Option<Value>,
 }
 
 impl<'a> Player<'a> {
@@ -94,7 +99,7 @@ impl<'a> Player<'a> {
             reassembler: Reassembler::new(Limits::default()),
             way,
             stepped: 0,
-            entries: BTreeMap::new(),
+            entries: Entries::default(),
         }
     }
 
@@ -128,7 +133,7 @@ impl<'a> Player<'a> {
     }
 
     fn play(&mut self, record: &Value) -> Result<(), String> {
-        self.update(record);
+        self.entries.update(record);
         let (stage, verdict) = (text(record, "stage"), text(record, "verdict"));
         if stage == "ip" {
             return Ok(());
@@ -157,7 +162,7 @@ impl<'a> Player<'a> {
         let frame: Frame<'_> =
             Frame::ip(&mut whole, &arrival).map_err(|defect| format!("no datagram: {defect}"))?;
         let (key, flags) = (frame.key(), frame.tcp_flags().0);
-        let egress = self.side_of(key.destination().address);
+        let egress = side_of(self.header, key.destination().address);
         let mut subject = Subject {
             key,
             ingress: side,
@@ -231,11 +236,17 @@ impl<'a> Player<'a> {
             }
         }
         self.tracker.check()?;
-        self.compare_tables(now)
+        self.entries.compare(&self.tracker, now)
     }
+}
 
+/// The kernel's table.
+#[derive(Default)]
+pub(crate) struct Entries(BTreeMap<u64, Value>);
+
+impl Entries {
     /// Keeps the kernel's table.
-    fn update(&mut self, record: &Value) {
+    pub(crate) fn update(&mut self, record: &Value) {
         for entry in record["ct"].as_array().into_iter().flatten() {
             let mut entry = entry.clone();
             let number = entry["n"].as_u64().expect("a number");
@@ -246,22 +257,21 @@ impl<'a> Player<'a> {
                     entry[tuple][end] = json!(address.to_string());
                 }
             }
-            self.entries.insert(number, entry);
+            self.0.insert(number, entry);
         }
         for number in record["ct_gone"].as_array().into_iter().flatten() {
-            self.entries.remove(&number.as_u64().expect("a number"));
+            self.0.remove(&number.as_u64().expect("a number"));
         }
     }
 
-    fn compare_tables(&self, now: Instant) -> Result<(), String> {
-        let mut own: Vec<Value> = self
-            .tracker
+    pub(crate) fn compare(&self, tracker: &Conntrack<Tuple>, now: Instant) -> Result<(), String> {
+        let mut own: Vec<Value> = tracker
             .iter()
             .filter(|one| one.status().contains(Status::CONFIRMED) && one.end() > now)
             .map(|one| entry(&one))
             .collect();
         let mut missing = Vec::new();
-        for wanted in self.entries.values() {
+        for wanted in self.0.values() {
             match own.iter().position(|one| one == wanted) {
                 Some(at) => drop(own.swap_remove(at)),
                 None => missing.push(wanted),
@@ -277,45 +287,45 @@ impl<'a> Player<'a> {
             list(own.iter().map(Value::to_string).collect()),
         ))
     }
+}
 
-    /// Where an address lies.
-    fn side_of(&self, address: IpAddr) -> &'static str {
-        let topology = &self.header["topology"];
-        let family = Family::align(address).0;
-        let router = if family == Family::V4 {
-            "router4"
-        } else {
-            "router6"
-        };
-        for side in ["in", "out"] {
-            let own = text(&topology[side], router)
-                .split('/')
-                .next()
-                .expect("an address");
-            if own.parse() == Ok(address) || is_broadcast(address, text(&topology[side], router)) {
-                return "local";
-            }
+/// Where an address lies.
+pub(crate) fn side_of(header: &Value, address: IpAddr) -> &'static str {
+    let topology = &header["topology"];
+    let family = Family::align(address).0;
+    let router = if family == Family::V4 {
+        "router4"
+    } else {
+        "router6"
+    };
+    for side in ["in", "out"] {
+        let own = text(&topology[side], router)
+            .split('/')
+            .next()
+            .expect("an address");
+        if own.parse() == Ok(address) || is_broadcast(address, text(&topology[side], router)) {
+            return "local";
         }
-        let bits = Family::align(address).1;
-        let longest = |side: &str| {
-            let routes = topology[side]["routes"].as_array().into_iter().flatten();
-            let connected = [&topology[side][router]];
-            routes
-                .chain(connected)
-                .filter_map(Value::as_str)
-                .filter(|route| {
-                    let (low, high) = rules::range(route);
-                    Family::align(low).0 == family
-                        && (Family::align(low).1..=Family::align(high).1).contains(&bits)
-                })
-                .filter_map(|route| route.split_once('/')?.1.parse::<u32>().ok())
-                .max()
-        };
-        if longest("in") > longest("out") {
-            "in"
-        } else {
-            "out"
-        }
+    }
+    let bits = Family::align(address).1;
+    let longest = |side: &str| {
+        let routes = topology[side]["routes"].as_array().into_iter().flatten();
+        let connected = [&topology[side][router]];
+        routes
+            .chain(connected)
+            .filter_map(Value::as_str)
+            .filter(|route| {
+                let (low, high) = rules::range(route);
+                Family::align(low).0 == family
+                    && (Family::align(low).1..=Family::align(high).1).contains(&bits)
+            })
+            .filter_map(|route| route.split_once('/')?.1.parse::<u32>().ok())
+            .max()
+    };
+    if longest("in") > longest("out") {
+        "in"
+    } else {
+        "out"
     }
 }
 
@@ -326,7 +336,7 @@ fn is_broadcast(address: IpAddr, network: &str) -> bool {
     v4.is_broadcast() || rules::range(network).1 == address
 }
 
-fn filter(filter: &Value, subject: &Subject<'_>) -> Fate {
+pub(crate) fn filter(filter: &Value, subject: &Subject<'_>) -> Fate {
     let (verdict, rule) = match rules::first(filter.get("rules"), subject) {
         Some((index, rule)) => (text(rule, "verdict"), json!(index)),
         None => (
@@ -344,7 +354,7 @@ fn filter(filter: &Value, subject: &Subject<'_>) -> Fate {
     Fate { verdict, rule }
 }
 
-fn compare(
+pub(crate) fn compare(
     what: &str,
     expected: Option<&Value>,
     got: Option<Value>,
@@ -417,7 +427,7 @@ fn tuple(tuple: &Tuple) -> Value {
     value
 }
 
-fn config(sysctl: &Value) -> Config {
+pub(crate) fn config(sysctl: &Value) -> Config {
     let get = |name: &str| sysctl[format!("nf_conntrack_{name}")].as_u64();
     let flag = |name: &str, default: bool| get(name).map_or(default, |value| value != 0);
     let classes = [
@@ -459,11 +469,11 @@ fn config(sysctl: &Value) -> Config {
     config
 }
 
-fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+pub(crate) fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or("")
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).expect("hex") as u8;
     text.as_bytes()
         .chunks_exact(2)

@@ -2,5 +2,6 @@
 
 pub mod conntrack;
 pub mod filter;
+pub mod nat;
 pub mod route;
 pub mod socket;

@@ -10,6 +10,8 @@ use flate2::read::GzDecoder;
 mod replay;
 #[path = "../../examples/golden/rules.rs"]
 mod rules;
+#[path = "../../examples/golden/translate.rs"]
+mod translate;
 
 use replay::{Outcome, Way};
 

@@ -153,6 +153,20 @@ impl<K: Trackable> Conntrack<K> {
         }
     }
 
+    /// Remembers from now on which connections have left their slots, confirmed or not, for
+    /// [`next_ended`](Self::next_ended): for a hook that keeps something of its own by connection.
+    ///
+    /// Unlike news they are never lost. Whoever asks for this fetches them after each call that can end connections: each
+    /// call adds at most two, those that end many at most one for each slot.
+    pub fn remember_ended(&mut self) {
+        self.table.ended.get_or_insert_default();
+    }
+
+    /// Takes a connection that has left its slot, in no particular order. Cost: O(1).
+    pub fn next_ended(&mut self) -> Option<ConnId> {
+        self.table.ended.as_mut()?.pop()
+    }
+
     /// Takes the oldest news. What came when there was no room for it is counted in [`news_lost`](Self::news_lost).
     pub fn next_news(&mut self) -> Option<Item<K>> {
         self.news.pop_front()

@@ -38,6 +38,8 @@ pub(super) struct Table<K: Trackable> {
     capacity: u32,
     length: u32,
     accounting: bool,
+    /// Connections whose slot was freed and that nobody has asked for yet; `None` where nobody wants to know.
+    pub(super) ended: Option<Vec<ConnId>>,
 }
 
 impl<K: Trackable> Table<K> {
@@ -68,6 +70,7 @@ impl<K: Trackable> Table<K> {
             capacity,
             length: 0,
             accounting,
+            ended: None,
         })
     }
 
@@ -136,6 +139,10 @@ impl<K: Trackable> Table<K> {
     pub(super) fn release(&mut self, slot: u32) {
         self.unlink(slot);
         let at = slot as usize;
+        if let Some(ended) = &mut self.ended {
+            let generation = self.hot[at].generation;
+            ended.push(ConnId { slot, generation });
+        }
         self.hot[at].generation = self.hot[at].generation.wrapping_add(1);
         self.cold[at].next = self.free;
         self.free = slot;

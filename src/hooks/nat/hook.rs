@@ -1,0 +1,386 @@
+//! The translator as a hook: the tracker's step and, behind it, two constant rewrites.
+//!
+//! Apart because it is the only file here that knows of caches and pipelines.
+//!
+//! | packet | what happens |
+//! |---|---|
+//! | first of a connection | each end is decided on, then as all others |
+//! | others of a connection | the ends are rewritten as its two tuples say: a constant |
+//! | ICMP errors | the packet that they quote is rewritten the other way, then their own addresses |
+//! | invalid, untracked | not translated |
+
+use core::fmt;
+
+use super::action::End;
+use super::{NAME, Nat, Refusal, is_decided, moved};
+use crate::hook::{
+    Caching, Class, Context, Direction, Hook, Judge, Judgement, Recheck, Stage, Stages,
+};
+use crate::hooks::conntrack::{ConnId, Conntrack, Status, TrackStep, Trackable};
+use crate::interest::Trigger;
+use crate::key::Family;
+use crate::packet::{Interface, Packet, Rewrite};
+use crate::verdict::{By, Verdict};
+
+/// What the translator leaves in a flow's destiny.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatStep<K> {
+    /// The tracker's part.
+    pub track: TrackStep,
+    /// The change of the destination.
+    pub destination: Option<Rewrite<K>>,
+    /// The change of the source.
+    pub source: Option<Rewrite<K>>,
+    /// What packets have to leave by, or the connection ends.
+    pub masqueraded: Option<Interface>,
+}
+
+impl<K: Trackable> Hook for Nat<K> {
+    type Step = NatStep<K>;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    #[inline]
+    fn stages(&self) -> Stages {
+        Stages::of(Stage::Track)
+            .and(Stage::Destination)
+            .and(Stage::Source)
+    }
+
+    fn describe(&self, step: &NatStep<K>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tracker.describe(&step.track, f)?;
+        if let Some(rewrite) = &step.destination {
+            let end = rewrite.to.destination();
+            write!(f, ", destination becomes {}:{}", end.address, end.port)?;
+        }
+        if let Some(rewrite) = &step.source {
+            let end = rewrite.to.source();
+            write!(f, ", source becomes {}:{}", end.address, end.port)?;
+        }
+        Ok(())
+    }
+}
+
+impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
+    fn have_interest(&self, flow: &K) -> Option<Trigger> {
+        <Conntrack<K> as Judge<P>>::have_interest(&self.tracker, flow)
+    }
+
+    fn judge(
+        &mut self,
+        stage: Stage,
+        packet: &mut P,
+        context: &mut Context,
+        step: &mut Option<NatStep<K>>,
+    ) -> Judgement {
+        let end = match stage {
+            Stage::Destination => End::Destination,
+            Stage::Source => End::Source,
+            _ => {
+                let mut track = step.as_ref().map(|step| step.track);
+                let judgement = self.tracker.judge(stage, packet, context, &mut track);
+                *step = track.map(|track| NatStep {
+                    track,
+                    destination: None,
+                    source: None,
+                    masqueraded: None,
+                });
+                self.bury();
+                return judgement;
+            }
+        };
+        let Some(step) = step else {
+            return Judgement::Continue;
+        };
+        let Some((id, direction, class)) = connection(context) else {
+            return Judgement::Continue;
+        };
+        if class == Class::Related && packet.key().protocol().is_icmp() {
+            if packet.quoted().is_some() {
+                return if self.translate_error(end, packet, id, direction) {
+                    Judgement::Continue
+                } else {
+                    self.counters.errors_dropped += 1;
+                    drop(context)
+                };
+            }
+        }
+        if direction == Direction::Original {
+            match self.open(end, packet, context, id) {
+                Ok(()) => {}
+                Err(refusal) => {
+                    match refusal {
+                        Refusal::Exhausted => self.counters.exhausted += 1,
+                        Refusal::NoAddress => self.counters.no_address += 1,
+                    }
+                    return drop(context);
+                }
+            }
+        }
+        let masqueraded = self.sides.side(id).and_then(|side| side.masqueraded);
+        if end == End::Source && direction == Direction::Original {
+            step.masqueraded = masqueraded;
+            if self.has_moved(id, masqueraded, context) {
+                return drop(context);
+            }
+        }
+        let rewrite = self.rewrite_of(&packet.key(), end, id, direction);
+        if let Some(rewrite) = &rewrite {
+            packet.rewrite(rewrite);
+        }
+        match end {
+            End::Destination => step.destination = rewrite,
+            End::Source => step.source = rewrite,
+        }
+        Judgement::Continue
+    }
+
+    #[inline]
+    fn fits(&self, step: &NatStep<K>, packet: &P, context: &Context) -> bool {
+        Judge::<P>::fits(&self.tracker, &step.track, packet, context)
+    }
+
+    #[inline]
+    fn run(
+        &mut self,
+        stage: Stage,
+        step: &NatStep<K>,
+        packet: &mut P,
+        context: &mut Context,
+    ) -> Option<Verdict> {
+        match stage {
+            Stage::Destination => {
+                if let Some(rewrite) = &step.destination {
+                    packet.rewrite(rewrite);
+                }
+                None
+            }
+            Stage::Source => {
+                if step.masqueraded.is_some() {
+                    if let TrackStep::Connection(id, _) = step.track {
+                        if self.has_moved(id, step.masqueraded, context) {
+                            context.by = By {
+                                hook: NAME,
+                                rule: None,
+                            };
+                            return Some(Verdict::Drop);
+                        }
+                    }
+                }
+                if let Some(rewrite) = &step.source {
+                    packet.rewrite(rewrite);
+                }
+                None
+            }
+            _ => {
+                let verdict = self.tracker.run(stage, &step.track, packet, context);
+                self.bury();
+                verdict
+            }
+        }
+    }
+
+    fn recheck(&mut self, _: Option<&NatStep<K>>, _: &K) -> Recheck<NatStep<K>> {
+        // Nothing of a connection is decided anew; one that an edit has ended makes its steps unfit.
+        Recheck::Keep
+    }
+
+    fn settle(
+        &mut self,
+        packet: &P,
+        context: &Context,
+        verdict: Verdict,
+        step: Option<&mut NatStep<K>>,
+    ) {
+        let track = step.map(|step| &mut step.track);
+        self.tracker.settle(packet, context, verdict, track);
+        self.bury();
+    }
+}
+
+/// The packet's connection, if it has one.
+fn connection(context: &Context) -> Option<(ConnId, Direction, Class)> {
+    let track = context.track?;
+    Some((
+        ConnId::from_bits(track.connection),
+        track.direction?,
+        track.class,
+    ))
+}
+
+fn drop(context: &mut Context) -> Judgement {
+    context.by = By {
+        hook: NAME,
+        rule: None,
+    };
+    context.caching.forbid(Caching::Forbidden);
+    Judgement::Finish {
+        verdict: Verdict::Drop,
+        constant: false,
+    }
+}
+
+impl<K: Trackable> Nat<K> {
+    /// Decides on one end of a connection, unless that has been done.
+    fn open<P: Packet<Key = K>>(
+        &mut self,
+        end: End,
+        packet: &P,
+        context: &mut Context,
+        id: ConnId,
+    ) -> Result<(), Refusal> {
+        let Some(status) = self.tracker.connection(id).map(|one| one.status()) else {
+            return Ok(());
+        };
+        if status.contains(Status::CONFIRMED) {
+            return Ok(());
+        }
+        if !status.contains(end.done()) {
+            self.open_end(end, packet, context, id, status)?;
+        }
+        if end == End::Source {
+            if self.is_clashing(id, context.now) {
+                return Err(Refusal::Exhausted);
+            }
+            let status = self.tracker.connection(id).map(|one| one.status());
+            let changed = Status::SRC_NAT.union(Status::DST_NAT);
+            let translated = status.is_some_and(|status| status.intersects(changed));
+            self.counters.translated += u64::from(translated);
+        }
+        Ok(())
+    }
+
+    fn open_end<P: Packet<Key = K>>(
+        &mut self,
+        end: End,
+        packet: &P,
+        context: &mut Context,
+        id: ConnId,
+        status: Status,
+    ) -> Result<(), Refusal> {
+        let now = context.now;
+        if status.contains(Status::EXPECTED) {
+            if let Some(plan) = self.follow_master(id) {
+                for (end, range) in plan {
+                    self.decide(id, end, &range, true, now)?;
+                }
+                return Ok(());
+            }
+        }
+        // What is delivered here keeps its source, except from a clash.
+        let delivered = end == End::Source && packet.key().fields().locality.destination;
+        let decided = if delivered {
+            None
+        } else {
+            self.rules.decide(end, packet, context, &mut self.scratch)
+        };
+        let interface = match end {
+            End::Source => context.egress.map(|egress| egress.interface),
+            End::Destination => Some(packet.ingress()),
+        };
+        let range = match decided {
+            Some((rule, action)) => {
+                context.by = By {
+                    hook: NAME,
+                    rule: Some(rule.0),
+                };
+                self.range_of(action, &packet.key(), interface)?
+            }
+            None => None,
+        };
+        let planned = range.is_some();
+        let Some(range) = range.or_else(|| self.null_range(id, end)) else {
+            return Ok(());
+        };
+        let done = self.decide(id, end, &range, planned, now);
+        if let (Some(side), Some((rule, action))) = (self.sides.side_mut(id), decided) {
+            side.rules[end as usize] = Some(rule);
+            if let super::Action::Masquerade { .. } = action {
+                side.masqueraded = interface;
+            }
+        }
+        done
+    }
+
+    /// The change of one end of packets of one direction; `None` where it stays.
+    fn rewrite_of(
+        &self,
+        key: &K,
+        end: End,
+        id: ConnId,
+        direction: Direction,
+    ) -> Option<Rewrite<K>> {
+        let connection = self.tracker.connection(id)?;
+        if !connection.status().contains(changed(end, direction)) {
+            return None;
+        }
+        let target = connection.tuple(direction.reverse()).inverse()?;
+        let to = self.translated(key, end, &target, true);
+        let rewrite = Rewrite::between(key, &to);
+        (!rewrite.is_nothing()).then_some(rewrite)
+    }
+
+    /// Whether a masqueraded connection is about to leave by another interface; then it ends.
+    fn has_moved(&mut self, id: ConnId, masqueraded: Option<Interface>, context: &Context) -> bool {
+        let egress = context.egress.map(|egress| egress.interface);
+        let moved = masqueraded.is_some() && egress.is_some() && masqueraded != egress;
+        if moved {
+            self.tracker.delete(id);
+            self.bury();
+            self.counters.moved += 1;
+        }
+        moved
+    }
+
+    /// Rewrites an ICMP error about a translated packet: the quotation as that packet was before, and the addresses as
+    /// those of an answer. False where it must not pass.
+    fn translate_error<P: Packet<Key = K>>(
+        &self,
+        end: End,
+        packet: &mut P,
+        id: ConnId,
+        direction: Direction,
+    ) -> bool {
+        let Some(connection) = self.tracker.connection(id) else {
+            return true;
+        };
+        let status = connection.status();
+        let key = packet.key();
+        let [kind, _] = key.destination().port.to_be_bytes();
+        let redirects = match key.fields().family {
+            Family::V4 => kind == 5,
+            Family::V6 => kind == 137,
+        };
+        if redirects {
+            let changes = status.intersects(Status::SRC_NAT.union(Status::DST_NAT));
+            return is_decided(status) && !changes;
+        }
+        if !status.contains(changed(end, direction)) {
+            return true;
+        }
+        let other = *connection.tuple(direction.reverse());
+        let (Some(quoted), Some(target)) = (packet.quoted(), other.inverse()) else {
+            return false;
+        };
+        if !packet.is_intact() {
+            return false;
+        }
+        let before = moved(&quoted, end.other(), &other, true);
+        if !packet.rewrite_quoted(&Rewrite::between(&quoted, &before)) {
+            return false;
+        }
+        let to = self.translated(&key, end, &target, false);
+        packet.rewrite(&Rewrite::between(&key, &to));
+        true
+    }
+}
+
+/// The status bit that says that an end of packets of this direction changes: roles are mirrored in the reply.
+const fn changed(end: End, direction: Direction) -> Status {
+    match direction {
+        Direction::Original => end.bit(),
+        Direction::Reply => end.other().bit(),
+    }
+}
