@@ -20,8 +20,6 @@ use super::translate;
 pub(crate) enum Outcome {
     /// Every packet as recorded; so many of them by the window step.
     Equal { packets: usize, stepped: usize },
-    /// Outside of what is compared, and why.
-    Skipped(&'static str),
     /// The first packet that is not.
     Differs { packet: usize, text: String },
 }

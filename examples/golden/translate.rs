@@ -4,12 +4,13 @@
 use std::rc::Rc;
 
 use gufc::cache::{self, FlowCache};
+use gufc::epoch::Change;
 use gufc::hook::{Context, Hook, HookSet, Interests, Judge, Judgement, Stage, Stages, Track};
 use gufc::hooks::conntrack::{Config, ConnId, Conntrack, Status, Tracked};
 use gufc::hooks::nat::{Foretold, Nat, Place};
 use gufc::interest::{Scratch, Trigger};
 use gufc::key::{Endpoint, FlowKey, Locality, Tuple};
-use gufc::packet::{Interface, Origin, Packet};
+use gufc::packet::{Interface, Origin, Packet, Rewrite};
 use gufc::pipeline::Walk;
 use gufc::time::Instant;
 use gufc::verdict::{Egress, Path, Verdict};
@@ -159,11 +160,14 @@ enum Plane {
 }
 
 impl Plane {
-    fn hooks(&mut self) -> &mut Hooks {
+    /// Does something with the hooks that changes no rule.
+    fn with<R>(&mut self, work: impl FnOnce(&mut Hooks) -> R) -> R {
         match self {
-            // The translator is told what it would draw: no rule changes.
-            Self::Cached(cache) => cache.hooks_mut(),
-            Self::Plain(hooks) => hooks,
+            Self::Cached(cache) => {
+                let edited = cache.edit(|hooks| Ok::<_, ()>((work(hooks), Change::nothing())));
+                edited.expect("an edit").0
+            }
+            Self::Plain(hooks) => work(hooks),
         }
     }
 
@@ -314,17 +318,18 @@ impl Player {
         let before = whole.clone();
         let mut frame: Frame<'_> =
             Frame::ip(&mut whole, &arrival).map_err(|defect| format!("no datagram: {defect}"))?;
-        let hooks = self.plane.hooks();
-        hooks.0.foretell(foretold(record));
-        (hooks.1.track, hooks.2.fate) = (None, None);
+        self.plane.with(|hooks| {
+            hooks.0.foretell(foretold(record));
+            (hooks.1.track, hooks.2.fate) = (None, None);
+        });
         let (got, hit) = self.plane.process(&mut frame, now);
         self.hits += usize::from(hit);
-        let after = frame.packet().to_vec();
         let delivered = side_of(&self.header, frame.key().destination().address) == "local";
-        let hooks = self.plane.hooks();
-        let fate = hooks.2.fate.take();
-        let tracked = tracked(hooks.1.track);
-        if hooks.1.track.is_some() {
+        let (track, fate) = self
+            .plane
+            .with(|hooks| (hooks.1.track, hooks.2.fate.take()));
+        let tracked = tracked(track);
+        if track.is_some() {
             let class = Some(json!(rules::class(tracked.class)));
             compare("class", record.get("ct_state"), class, &tracked)?;
             let direction = tracked.direction.map(|d| json!(rules::direction(d)));
@@ -342,8 +347,19 @@ impl Player {
             Some(json!(word)),
             &tracked,
         )?;
-        let rule = fate.and_then(|fate| fate.rule);
+        let rule = fate.map(|fate| fate.rule.unwrap_or(json!("policy")));
         compare("rule", record.get("rule"), rule, &tracked)?;
+        if delivered {
+            // What is delivered was recorded before its source was translated.
+            let mut bytes = before.clone();
+            let source = Frame::<Tuple>::ip(&mut bytes, &arrival).map(|f| f.key().source());
+            let key = frame.key();
+            let seen = source
+                .ok()
+                .and_then(|source| key.with(source, key.destination()));
+            frame.rewrite(&Rewrite::between(&key, &seen.unwrap_or(key)));
+        }
+        let after = frame.packet().to_vec();
         if got.is_accept() && !reassembled {
             self.compare_bytes(record, &before, after, delivered)?;
         }
@@ -352,16 +368,20 @@ impl Player {
             for answer in record["out"].as_array().into_iter().flatten() {
                 let mut bytes = unhex(text(answer, "hex"));
                 if let Ok(frame) = Frame::<Tuple>::ip(&mut bytes, &Arrival::local()) {
-                    let tracker = self.plane.hooks().0.tracker_mut();
-                    if let Some(id) = tracker.track(&frame, now).connection {
-                        tracker.refuse(id);
-                    }
+                    self.plane.with(|hooks| {
+                        let tracker = hooks.0.tracker_mut();
+                        if let Some(id) = tracker.track(&frame, now).connection {
+                            tracker.refuse(id);
+                        }
+                    });
                 }
             }
         }
-        let nat = &mut self.plane.hooks().0;
-        nat.check()?;
-        self.entries.compare(nat.tracker(), now)
+        let entries = &self.entries;
+        self.plane.with(|hooks| {
+            hooks.0.check()?;
+            entries.compare(hooks.0.tracker(), now)
+        })
     }
 
     /// What left, or was delivered, byte for byte.
@@ -474,9 +494,6 @@ fn lines(list: &str, rule: &Value) -> Vec<String> {
             .iter()
             .flat_map(|line| words.iter().map(move |word| format!("{line}{word}")))
             .collect();
-        if key == "not" {
-            continue;
-        }
     }
     let action = action(list, &rule["nat"]);
     lines

@@ -60,7 +60,6 @@ fn traces(way: Way) -> (usize, usize) {
                 steps += stepped;
                 replayed += 1;
             }
-            Outcome::Skipped(why) => assert_eq!(why, "translation"),
             Outcome::Differs { packet, text } => {
                 wrong.push(format!("{}: packet {packet}: {text}", file.display()));
             }
@@ -68,7 +67,7 @@ fn traces(way: Way) -> (usize, usize) {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(
-        replayed >= 300 && packets > 19_000,
+        replayed >= 390 && packets > 20_000,
         "{replayed} traces, {packets} packets"
     );
     (packets, steps)

@@ -118,6 +118,10 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
                     return drop(context);
                 }
             }
+            // What the filter reads of it is as later packets will show it.
+            if let (Some(track), Some(one)) = (&mut context.track, self.tracker.connection(id)) {
+                track.status = one.status().0;
+            }
         }
         let masqueraded = self.sides.side(id).and_then(|side| side.masqueraded);
         if end == End::Source && direction == Direction::Original {
