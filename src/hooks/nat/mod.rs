@@ -47,15 +47,20 @@
 //! ```
 
 mod action;
+mod bits;
+mod deterministic;
 mod dice;
 mod hook;
+mod pool;
 mod rules;
 mod select;
 mod side;
 mod text;
 
 pub use action::{Action, End, Range};
+pub use deterministic::Deterministic;
 pub use hook::NatStep;
+pub use pool::{Allocation, Block, Filtering, Lent, Pool, PoolConfig, PoolError};
 pub use rules::{EditError, Place, Rule, RuleId};
 #[doc(hidden)]
 pub use select::Foretold;
