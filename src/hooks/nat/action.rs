@@ -4,6 +4,7 @@
 
 use core::net::IpAddr;
 
+use super::mapping::PoolId;
 use crate::hooks::conntrack::Status;
 use crate::key::{Cidr, Family, Ports};
 
@@ -109,6 +110,8 @@ pub enum Action {
         /// As in [`Range`].
         ports: Option<Ports>,
     },
+    /// The source becomes an outside end of a pool: the same for all that the inside end sends.
+    Pool(PoolId),
     /// The prefix of the address becomes this one; the rest of it stays.
     Netmap(End, Cidr),
 }
@@ -118,7 +121,7 @@ impl Action {
     pub const fn end(&self) -> End {
         match *self {
             Self::Leave(end) | Self::Change(end, _) | Self::Netmap(end, _) => end,
-            Self::Masquerade { .. } => End::Source,
+            Self::Masquerade { .. } | Self::Pool(_) => End::Source,
             Self::Redirect { .. } => End::Destination,
         }
     }

@@ -11,14 +11,14 @@
 
 use core::fmt;
 
-use super::action::End;
-use super::{NAME, Nat, Refusal, is_decided, moved};
+use super::action::{Action, End, Range};
+use super::{NAME, Nat, Opening, Refusal, is_decided, moved};
 use crate::hook::{
     Caching, Class, Context, Direction, Hook, Judge, Judgement, Recheck, Stage, Stages,
 };
 use crate::hooks::conntrack::{ConnId, Conntrack, Status, TrackStep, Trackable};
 use crate::interest::Trigger;
-use crate::key::Family;
+use crate::key::{Family, Locality, Ports};
 use crate::packet::{Interface, Packet, Rewrite};
 use crate::verdict::{By, Verdict};
 
@@ -75,6 +75,7 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
         context: &mut Context,
         step: &mut Option<NatStep<K>>,
     ) -> Judgement {
+        self.now = context.now;
         let end = match stage {
             Stage::Destination => End::Destination,
             Stage::Source => End::Source,
@@ -114,6 +115,8 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
                     match refusal {
                         Refusal::Exhausted => self.counters.exhausted += 1,
                         Refusal::NoAddress => self.counters.no_address += 1,
+                        Refusal::Filtered => self.counters.filtered += 1,
+                        Refusal::Unlent => self.counters.unlent += 1,
                     }
                     return drop(context);
                 }
@@ -179,6 +182,7 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
                 None
             }
             _ => {
+                self.now = context.now;
                 let verdict = self.tracker.run(stage, &step.track, packet, context);
                 self.bury();
                 verdict
@@ -273,9 +277,28 @@ impl<K: Trackable> Nat<K> {
                 return Ok(());
             }
         }
+        let opening = self.opening.take().filter(|opening| opening.id == id);
+        if end == End::Destination {
+            if let Some((mapping, range)) = self.mapped(&packet.key())? {
+                self.decide(id, end, &range, true, now)?;
+                self.opening = Some(Opening {
+                    id,
+                    rule: None,
+                    mapping: Some(mapping),
+                });
+                return Ok(());
+            }
+        }
         // What is delivered here keeps its source, except from a clash.
         let delivered = end == End::Source && packet.key().fields().locality.destination;
-        let decided = if delivered {
+        let turned = opening
+            .filter(|_| end == End::Source)
+            .and_then(|opening| opening.mapping)
+            .and_then(|mapping| {
+                self.mappings
+                    .hairpin(mapping, packet.key().source().address)
+            });
+        let decided = if turned.is_some() || delivered {
             None
         } else {
             self.rules.decide(end, packet, context, &mut self.scratch)
@@ -283,6 +306,10 @@ impl<K: Trackable> Nat<K> {
         let interface = match end {
             End::Source => context.egress.map(|egress| egress.interface),
             End::Destination => Some(packet.ingress()),
+        };
+        let pool = match decided {
+            Some((_, Action::Pool(pool))) => Some(pool),
+            _ => turned,
         };
         let range = match decided {
             Some((rule, action)) => {
@@ -298,14 +325,44 @@ impl<K: Trackable> Nat<K> {
         let Some(range) = range.or_else(|| self.null_range(id, end)) else {
             return Ok(());
         };
-        let done = self.decide(id, end, &range, planned, now);
-        if let (Some(side), Some((rule, action))) = (self.sides.side_mut(id), decided) {
-            side.rules[end as usize] = Some(rule);
-            if let super::Action::Masquerade { .. } = action {
+        match pool {
+            Some(pool) => self.decide_by_pool(id, pool, now)?,
+            None => self.decide(id, end, &range, planned, now)?,
+        }
+        let rule = decided.map(|(rule, _)| rule);
+        if end == End::Destination {
+            self.opening = Some(Opening {
+                id,
+                rule,
+                mapping: None,
+            });
+        } else if let Some(side) = self.sides.side_mut(id) {
+            let before = opening.and_then(|opening| opening.rule);
+            side.rules = [rule, before];
+            if let Some((_, Action::Masquerade { .. })) = decided {
                 side.masqueraded = interface;
             }
+            if let Some(mapping) = opening.and_then(|opening| opening.mapping) {
+                side.mappings[1] = Some(mapping);
+                self.mappings.join(mapping, None);
+            }
         }
-        done
+        Ok(())
+    }
+
+    /// The mapping that a packet from outside is for, and what its destination becomes.
+    fn mapped(&self, key: &K) -> Result<Option<(u32, Range)>, Refusal> {
+        let Some(number) = self.mappings.of_outside(&key.at(Locality::default())) else {
+            return Ok(None);
+        };
+        if !self.mappings.lets_in(number, key.source().address) {
+            return Err(Refusal::Filtered);
+        }
+        Ok(self.mappings.get(number).map(|mapping| {
+            let inside = mapping.inside.source();
+            let range = Range::address(inside.address).with_ports(Ports::one(inside.port));
+            (number, range)
+        }))
     }
 
     /// The change of one end of packets of one direction; `None` where it stays.

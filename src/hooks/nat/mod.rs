@@ -27,6 +27,7 @@
 //! | `masquerade`, `masquerade to :1024-2047` | the source becomes the egress interface's address |
 //! | `redirect`, `redirect to :3128` | the destination becomes the ingress interface's address |
 //! | `snat prefix to 192.0.2.0/24`, `dnat prefix to 10.1.0.0/16` | changes the prefix, keeps the rest |
+//! | `snat to pool 0` | the source becomes an outside end of a [`Pool`]: one for each inside end, whoever it talks to |
 //! | `no snat`, `no dnat` | leaves the end as it is; no further rule is asked |
 //!
 //! `snat`, `dnat` and `masquerade` may be followed by `random`, `persistent`, or `shift N` (the port keeps its distance
@@ -48,9 +49,11 @@
 
 mod action;
 mod bits;
+mod clamp;
 mod deterministic;
 mod dice;
 mod hook;
+mod mapping;
 mod pool;
 mod rules;
 mod select;
@@ -58,8 +61,10 @@ mod side;
 mod text;
 
 pub use action::{Action, End, Range};
+pub use clamp::Clamp;
 pub use deterministic::Deterministic;
 pub use hook::NatStep;
+pub use mapping::{Mapping, PoolId};
 pub use pool::{Allocation, Block, Filtering, Lent, Pool, PoolConfig, PoolError};
 pub use rules::{EditError, Place, Rule, RuleId};
 #[doc(hidden)]
@@ -79,6 +84,7 @@ use crate::packet::Interface;
 use crate::time::Instant;
 use crate::trie::ReserveError;
 use dice::Dice;
+use mapping::Mappings;
 use rules::Rules;
 use select::{Selection, moved};
 use side::Sides;
@@ -96,6 +102,10 @@ pub struct Counters {
     pub no_address: u64,
     /// ICMP errors dropped because they quote too little, are damaged, or must not pass a translator.
     pub errors_dropped: u64,
+    /// First packets from outside that a mapping's filtering did not let in.
+    pub filtered: u64,
+    /// First packets dropped because a pool lent no port: [`Pool::refused`] says why.
+    pub unlent: u64,
     /// Connections ended because a masqueraded packet was to leave by another interface.
     pub moved: u64,
     /// Places looked at for free tuples.
@@ -109,6 +119,16 @@ pub struct Counters {
 enum Refusal {
     Exhausted,
     NoAddress,
+    Filtered,
+    Unlent,
+}
+
+/// What the destination of the packet on its way was decided by, until its source is.
+#[derive(Clone, Copy, Debug)]
+struct Opening {
+    id: ConnId,
+    rule: Option<RuleId>,
+    mapping: Option<u32>,
 }
 
 /// What becomes of the connections that a rule decided when the rule goes.
@@ -127,6 +147,10 @@ pub struct Nat<K: Trackable> {
     tracker: Conntrack<K>,
     rules: Rules,
     sides: Sides<K>,
+    mappings: Mappings<K>,
+    opening: Option<Opening>,
+    /// The time of the last call that was told one.
+    now: Instant,
     dice: Dice,
     addresses: BTreeMap<Interface, Vec<IpAddr>>,
     local: BTreeSet<IpAddr>,
@@ -155,6 +179,9 @@ impl<K: Trackable> Nat<K> {
         let inner = [dice.hash(&[0]), dice.hash(&[1])];
         Ok(Self {
             sides: Sides::try_new(tracker.config().capacity, inner)?,
+            mappings: Mappings::try_new(inner)?,
+            opening: None,
+            now: Instant::START,
             rules: Rules::new(rules, dice.hash(&[2])),
             dice,
             tracker,
@@ -216,6 +243,11 @@ impl<K: Trackable> Nat<K> {
     ///
     /// Cost: an insertion into the interest index; O(n) of them for n rules where the rule does not go last.
     pub fn insert(&mut self, place: Place, rule: Rule) -> Result<(RuleId, Change), EditError> {
+        if let Action::Pool(pool) = rule.action {
+            if self.mappings.pool(pool).is_none() {
+                return Err(EditError::Action);
+            }
+        }
         Ok((self.rules.insert(place, rule)?, Change::nothing()))
     }
 
@@ -282,9 +314,52 @@ impl<K: Trackable> Nat<K> {
 
     /// [`Conntrack::maintain`], and what follows from it.
     pub fn maintain(&mut self, now: Instant, budget: u32) -> Maintained {
+        self.now = now;
         let maintained = self.tracker.maintain(now, budget);
         self.bury();
         maintained
+    }
+
+    /// Adds a pool, for rules to send sources to.
+    ///
+    /// # Errors
+    ///
+    /// [`ReserveError`] when memory is short.
+    pub fn add_pool(&mut self, config: PoolConfig) -> Result<PoolId, ReserveError> {
+        let seed = [self.dice.draw(), self.dice.draw()];
+        let pool = Pool::try_new(config, seed)?;
+        let capacity = self.tracker.config().capacity as usize;
+        self.mappings.add_pool(pool, capacity, seed)
+    }
+
+    /// A pool.
+    pub fn pool(&self, id: PoolId) -> Option<&Pool> {
+        self.mappings.pool(id)
+    }
+
+    /// Every mapping of every pool.
+    pub fn mappings(&self) -> impl Iterator<Item = &Mapping<K>> {
+        self.mappings.iter()
+    }
+
+    /// Forwards a port: what comes for `outside` goes to the source of `inside`, and what that sends leaves as `outside`.
+    /// `inside` is a key of the protocol wanted; its destination does not count.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::Exhausted`] where either end has a mapping already; [`PoolError::Outsider`] where there is no such pool.
+    pub fn forward(
+        &mut self,
+        pool: PoolId,
+        inside: &K,
+        outside: crate::key::Endpoint,
+    ) -> Result<(), PoolError> {
+        self.mappings.forward(pool, inside, outside).map(|_| ())
+    }
+
+    /// Takes a forward away again. False where there is none, or connections use it.
+    pub fn unforward(&mut self, inside: &K) -> bool {
+        self.mappings.unfix(inside, self.now)
     }
 
     /// Makes the next choice for the translator, if it is a legal one: for a test that follows a recording.
@@ -299,10 +374,16 @@ impl<K: Trackable> Nat<K> {
         self.bury();
         self.tracker.check()?;
         self.sides.check()?;
-        for (id, _) in self.sides.iter() {
+        self.mappings.check()?;
+        let mut kept = 0;
+        for (id, side) in self.sides.iter() {
             if self.tracker.connection(id).is_none() {
                 return Err("a record belongs to a connection");
             }
+            kept += side.mappings.iter().flatten().count() as u32;
+        }
+        if kept != self.mappings.iter().map(|one| one.sessions).sum() {
+            return Err("a mapping counts its connections");
         }
         Ok(())
     }
@@ -310,8 +391,65 @@ impl<K: Trackable> Nat<K> {
     /// Ends the records of connections that have left the tracker.
     fn bury(&mut self) {
         while let Some(id) = self.tracker.next_ended() {
-            self.sides.end(id);
+            let Some(side) = self.sides.end(id) else {
+                continue;
+            };
+            let peers = [side.peer, None];
+            for (mapping, peer) in side.mappings.into_iter().zip(peers) {
+                if let Some(mapping) = mapping {
+                    self.mappings.leave(mapping, peer, self.now);
+                }
+            }
         }
+    }
+
+    /// Gives a pending connection's source the outside end of its inside end's mapping.
+    fn decide_by_pool(&mut self, id: ConnId, pool: PoolId, now: Instant) -> Result<(), Refusal> {
+        let current = match self.tracker.connection(id) {
+            Some(connection) => connection.tuple(Direction::Reply).inverse(),
+            None => None,
+        };
+        let Some(current) = current else {
+            return Ok(());
+        };
+        let mapping = match self.mappings.of_inside(pool, &current, now) {
+            Ok(mapping) => mapping,
+            Err(PoolError::Protocol) => {
+                // No ports: the address alone.
+                let own = self.mappings.pool(pool);
+                let address = own.and_then(|pool| pool.address_of(current.source().address));
+                let range = Range::address(address.ok_or(Refusal::NoAddress)?);
+                return self.decide(id, End::Source, &range, true, now);
+            }
+            Err(_) => return Err(Refusal::Unlent),
+        };
+        let outside = self.mappings.get(mapping).map(|one| one.outside);
+        let tuple = outside.and_then(|outside| current.with(outside, current.destination()));
+        let answer = tuple.and_then(|tuple| tuple.inverse());
+        let free = answer.filter(|answer| !self.tracker.is_taken(answer, id, now));
+        let Some(answer) = free else {
+            self.mappings.end_if_unused(mapping, now);
+            return Err(Refusal::Exhausted);
+        };
+        self.tracker.set_reply(id, answer);
+        let mut bits = End::Source.done();
+        if tuple != Some(current) {
+            bits = bits.union(End::Source.bit());
+        }
+        self.tracker.set_status(id, bits);
+        let filtering = self.mappings.pool(pool).map(|one| one.config().filtering);
+        let peer = (filtering == Some(Filtering::AddressDependent))
+            .then_some(current.destination().address);
+        self.sides.begin(id, &current);
+        match self.sides.side_mut(id) {
+            Some(side) => {
+                side.mappings[0] = Some(mapping);
+                side.peer = peer;
+                self.mappings.join(mapping, peer);
+            }
+            None => self.mappings.end_if_unused(mapping, now),
+        }
+        Ok(())
     }
 
     /// Whether an address is this machine's own.
@@ -409,7 +547,7 @@ impl<K: Trackable> Nat<K> {
             }))
         };
         match action {
-            Action::Leave(_) => Ok(None),
+            Action::Leave(_) | Action::Pool(_) => Ok(None),
             Action::Change(_, range) => Ok(Some(range)),
             // Somebody who has no address yet.
             Action::Masquerade { .. } if key.source().address.is_unspecified() => Ok(None),

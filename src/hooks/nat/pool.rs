@@ -89,8 +89,6 @@ pub struct PoolConfig {
     pub inside: Vec<Cidr>,
     /// Who may send to an outside end.
     pub filtering: Filtering,
-    /// Whether connections from outside keep a mapping alive.
-    pub inbound_refresh: bool,
     /// How ports are handed out.
     pub allocation: Allocation,
     /// Ports of one subscriber at once, of all protocols together.
@@ -121,7 +119,6 @@ impl PoolConfig {
             reserved: Vec::new(),
             inside: Vec::new(),
             filtering: Filtering::EndpointIndependent,
-            inbound_refresh: false,
             allocation: Allocation::Single,
             quota: None,
             rate: None,
@@ -217,6 +214,8 @@ pub struct Pool {
     deterministic: Option<Deterministic>,
     /// By address, then by protocol.
     free: Vec<Vec<Bits>>,
+    /// Likewise: ports that somebody has.
+    held: Vec<Vec<Bits>>,
     /// By address: free blocks.
     free_blocks: Vec<Bits>,
     /// By block: who has it, and ports of it in use.
@@ -245,6 +244,7 @@ impl Pool {
             _ => 0,
         };
         let mut free = Vec::new();
+        let mut held = Vec::new();
         let mut free_blocks = Vec::new();
         for address in &config.addresses {
             let mut bits = Bits::try_new(ports)?;
@@ -254,6 +254,9 @@ impl Pool {
                 }
             }
             free.push(config.protocols.iter().map(|_| bits.clone()).collect());
+            let mut none = Bits::try_new(Ports { first: 0, last: 0 })?;
+            none.take(0);
+            held.push(config.protocols.iter().map(|_| none.clone()).collect());
             if per_address > 0 {
                 let last = (per_address - 1) as u16;
                 free_blocks.push(Bits::try_new(Ports { first: 0, last })?);
@@ -270,6 +273,7 @@ impl Pool {
             dice: Dice::new(seed),
             deterministic,
             free,
+            held,
             free_blocks,
             blocks: alloc::vec![None; blocks],
             per_address,
@@ -404,10 +408,7 @@ impl Pool {
             }
             return Err(PoolError::Exhausted);
         };
-        if let Some(bits) = self.free.get_mut(address).and_then(|s| s.get_mut(space)) {
-            bits.take(port);
-        }
-        self.use_block(address, port);
+        self.hold(address, space, port);
         let own = self.config.addresses.get(address).copied();
         let own = own.ok_or(PoolError::Exhausted)?;
         let lent = Lent {
@@ -442,8 +443,7 @@ impl Pool {
         for block in blocks {
             let ports = self.ports_of_block(block);
             if let Some(port) = self.find(address, space, ports, wanted) {
-                self.free.get_mut(address)?.get_mut(space)?.take(port);
-                self.use_block(address, port);
+                self.hold(address, space, port);
                 let outside = Endpoint::new(*self.config.addresses.get(address)?, port);
                 return Some(Lent {
                     outside,
@@ -487,7 +487,14 @@ impl Pool {
         Ok((address, self.ports_of_block(block), Some(block)))
     }
 
-    fn use_block(&mut self, address: usize, port: u16) {
+    /// Marks a port as lent.
+    fn hold(&mut self, address: usize, space: usize, port: u16) {
+        if let Some(bits) = self.free.get_mut(address).and_then(|s| s.get_mut(space)) {
+            bits.take(port);
+        }
+        if let Some(bits) = self.held.get_mut(address).and_then(|s| s.get_mut(space)) {
+            bits.give(port);
+        }
         let block = self.block_at(address, port);
         if let Some(Some(Some((_, used)))) = block.map(|b| self.blocks.get_mut(b as usize)) {
             *used += 1;
@@ -531,9 +538,8 @@ impl Pool {
         bits.find(ports, start, !0, &mut self.looked)
     }
 
-    /// Takes a port back; it rests before another subscriber gets it. False, and no change, where it was not lent.
-    ///
-    /// The block that it was the last of is returned too: `Some` of the inner option, the line for the log.
+    /// Takes a port back; it rests before another subscriber gets it. `None`, and no change, where it was not lent; else the
+    /// block that went back with it, being its last: the line for the log.
     pub fn close(
         &mut self,
         subscriber: IpAddr,
@@ -544,11 +550,11 @@ impl Pool {
         let (address, space) = (self.number_of(outside.address)?, self.space(protocol)?);
         let port = outside.port;
         let one = self.subscribers.get_mut(&subscriber)?;
-        let bits = self.free.get_mut(address)?.get_mut(space)?;
-        let lent = self.config.ports.contains(port) && !bits.is_free(port);
-        if !lent || one.address != address || one.ports == 0 {
+        let bits = self.held.get_mut(address)?.get_mut(space)?;
+        if !bits.is_free(port) || one.address != address || one.ports == 0 {
             return None;
         }
+        bits.take(port);
         one.ports -= 1;
         self.lent -= 1;
         let block = self.block_at(address, port);
@@ -646,6 +652,22 @@ impl Pool {
         }
     }
 
+    /// Undoes [`reserve`](Self::reserve).
+    pub fn restore(&mut self, protocol: Protocol, outside: Endpoint) {
+        let place = self.number_of(outside.address).zip(self.space(protocol));
+        if let Some((address, space)) = place {
+            let held = self.held.get(address).and_then(|s| s.get(space));
+            let is_held = held.is_some_and(|bits| bits.is_free(outside.port));
+            if self.config.ports.contains(outside.port) && !is_held {
+                self.free_again(Resting::Port {
+                    address,
+                    space,
+                    port: outside.port,
+                });
+            }
+        }
+    }
+
     fn number_of(&self, address: IpAddr) -> Option<usize> {
         self.config.addresses.iter().position(|own| *own == address)
     }
@@ -662,6 +684,13 @@ impl Pool {
     fn paired(&self, subscriber: IpAddr) -> usize {
         if let Some(one) = self.subscribers.get(&subscriber) {
             return one.address;
+        }
+        if let Some((address, _)) = self
+            .deterministic
+            .as_ref()
+            .and_then(|d| d.block_of(subscriber))
+        {
+            return address;
         }
         let (_, bits) = crate::key::Family::align(subscriber);
         let hash = self.dice.hash(&[(bits >> 64) as u64, bits as u64]);
@@ -709,7 +738,12 @@ impl Pool {
         if self.per_address > 0 && used != self.lent {
             return Err("every lent port is counted in its block");
         }
-        self.free.iter().flatten().try_for_each(Bits::check)
+        let held = self.held.iter().flatten().map(|bits| bits.len() as usize);
+        if held.sum::<usize>() != self.lent {
+            return Err("every lent port is held once");
+        }
+        let sets = self.free.iter().chain(&self.held).flatten();
+        sets.chain(&self.free_blocks).try_for_each(Bits::check)
     }
 
     /// Ports that could be lent now, of one address and protocol; for tests.

@@ -30,8 +30,10 @@ pub(super) struct Side<K> {
     pub(super) masqueraded: Option<Interface>,
     /// The rules that decided: source, destination.
     pub(super) rules: [Option<RuleId>; 2],
-    /// The mapping that it keeps alive.
-    pub(super) mapping: Option<u32>,
+    /// The mappings that it keeps alive: of its source, of its destination.
+    pub(super) mappings: [Option<u32>; 2],
+    /// Whom the inside end of the source's mapping talks to, where that is kept.
+    pub(super) peer: Option<IpAddr>,
 }
 
 /// What is kept of all connections, by slot, with lists by client end.
@@ -44,7 +46,7 @@ pub(super) struct Sides<K: Trackable> {
 }
 
 /// A client end as a key: the tuple without its destination.
-fn client<K: Trackable>(tuple: &K) -> Option<K> {
+pub(super) fn client<K: Trackable>(tuple: &K) -> Option<K> {
     let unspecified = match tuple.fields().family {
         Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -113,7 +115,8 @@ impl<K: Trackable> Sides<K> {
                 listed,
                 masqueraded: None,
                 rules: [None; 2],
-                mapping: None,
+                mappings: [None; 2],
+                peer: None,
             });
             self.live += 1;
         }

@@ -11,6 +11,7 @@ use core::net::IpAddr;
 use core::str::FromStr;
 
 use super::action::{Action, End, Range};
+use super::mapping::PoolId;
 use super::rules::Rule;
 use crate::hooks::filter::{self, ParseRuleError};
 use crate::key::{Cidr, Ports};
@@ -234,6 +235,10 @@ impl Parser<'_> {
             return Ok(Action::Netmap(end, prefix));
         }
         self.value("to or prefix to", |word| (word == "to").then_some(()))?;
+        if end == End::Source && self.accept("pool") {
+            let number = self.value("the number of a pool", |word| word.parse().ok())?;
+            return Ok(Action::Pool(PoolId(number)));
+        }
         let (addresses, ports) = self.value(
             "addresses, ports, or both, such as 192.0.2.1-192.0.2.4:1024-2047, [2001:db8::1]:80 or :8080",
             target,
@@ -348,6 +353,7 @@ impl fmt::Display for Action {
                 f.write_str(if *random { " random" } else { "" })
             }
             Self::Redirect { ports: Some(ports) } => write!(f, "redirect to :{ports}"),
+            Self::Pool(PoolId(number)) => write!(f, "snat to pool {number}"),
             Self::Redirect { ports: None } => f.write_str("redirect"),
             Self::Change(_, range) => {
                 write!(f, "{name} to ")?;
