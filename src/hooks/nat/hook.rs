@@ -98,15 +98,14 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
         let Some((id, direction, class)) = connection(context) else {
             return Judgement::Continue;
         };
-        if class == Class::Related && packet.key().protocol().is_icmp() {
-            if packet.quoted().is_some() {
-                return if self.translate_error(end, packet, id, direction) {
-                    Judgement::Continue
-                } else {
-                    self.counters.errors_dropped += 1;
-                    drop(context)
-                };
-            }
+        if class == Class::Related && packet.key().protocol().is_icmp() && packet.quoted().is_some()
+        {
+            return if self.translate_error(end, packet, id, direction) {
+                Judgement::Continue
+            } else {
+                self.counters.errors_dropped += 1;
+                drop(context)
+            };
         }
         if direction == Direction::Original {
             match self.open(end, packet, context, id) {
