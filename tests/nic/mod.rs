@@ -4,4 +4,5 @@ mod equivalence;
 mod nat;
 mod reallocation;
 mod rss;
+mod steering;
 mod threads;
