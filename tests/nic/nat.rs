@@ -1,13 +1,15 @@
 //! Masquerading over shards: ports are chosen so that replies come home, and where none is left, a handle brings them.
 
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::collections::BTreeMap;
+use std::sync::mpsc;
 
 use gufc::cache::Config;
 use gufc::hook::{Context, Hook, Judge, Judgement, Stage, Stages};
 use gufc::key::{Endpoint, FlowKey, Protocol, SevenTuple, Tuple};
 use gufc::nic::{Choice, End, HomePorts, Indirection, PortBlock, PortSolver, Queue, Rss, RssKey};
 use gufc::packet::{Packet, Rewrite};
-use gufc::shard::{Homes, Placed, Placing, Shard, ShardId};
+use gufc::shard::{Announcement, Handed, Homes, Placed, Placing, Shard, ShardId, shards};
 use gufc::testing::prng::SplitMix64;
 use gufc::testing::toy::ToyPacket;
 use gufc::time::{Duration, Instant};
@@ -216,6 +218,27 @@ impl World {
     }
 }
 
+/// A flow's first packet, whose length says which flow it is.
+fn numbered(n: u32) -> ToyPacket {
+    let key = SevenTuple::new(
+        core::net::Ipv4Addr::from_bits(0x0a00_0001 + n / 8),
+        core::net::Ipv4Addr::new(198, 51, 100, (n % 5) as u8),
+        Protocol::TCP,
+        2_000 + n as u16,
+        443,
+    );
+    ToyPacket {
+        length: n,
+        ..ToyPacket::new(key)
+    }
+}
+
+/// What shards send to one another.
+enum Message {
+    Announced(Announcement<Tuple>),
+    HandedOver(ToyPacket, Handed),
+}
+
 /// Flows out, replies back, and again, in random order; every reply must reach the host that the flow is from, and no two flows may
 /// leave alike.
 fn story(home_ports: bool) -> World {
@@ -271,4 +294,84 @@ fn replies_of_other_ports_are_brought_home_by_handles() {
     assert!(remote > 3_000, "{remote}");
     // The handle names the entry: no lookup at home.
     assert!(cookie_hits > 3_000, "{cookie_hits} of {remote}");
+}
+
+/// Goal: with shards on threads of their own, each reply reaches the flow that it answers, whichever shard it lands at. Method: the
+/// rule of the module's documentation, that announcements are made before packets are sent, and that inboxes are read after queues
+/// are polled. A reply that overtook its announcement would be unknown where it lands.
+#[test]
+fn no_reply_overtakes_its_announcement() {
+    const FLOWS: u32 = 2_000;
+    let table = Indirection::equal(7, QUEUES);
+    let World { shards: all, .. } = World::new(false);
+    let (_control, all) = shards(all, 4);
+    let answered = AtomicU32::new(0);
+    let queues: Vec<_> = (0..QUEUES).map(|_| mpsc::channel::<ToyPacket>()).collect();
+    let inboxes: Vec<_> = (0..QUEUES).map(|_| mpsc::channel::<Message>()).collect();
+    let (wires, queues): (Vec<_>, Vec<_>) = queues.into_iter().unzip();
+    let (posts, inboxes): (Vec<_>, Vec<_>) = inboxes.into_iter().unzip();
+    let queue_of = |key: &Tuple| table.queue(rss().hash(&key.fields())).index();
+    for n in 0..FLOWS {
+        let packet = numbered(n);
+        wires[queue_of(&packet.key)].send(packet).expect("open");
+    }
+    let ends = all.into_iter().zip(queues).zip(inboxes);
+    std::thread::scope(|scope| {
+        for ((mut shard, queue), inbox) in ends {
+            let (wires, posts, answered, queue_of) = (&wires, &posts, &answered, &queue_of);
+            scope.spawn(move || {
+                let now = Instant::from_secs(1);
+                // What became of a packet: told, handed over, or sent and answered.
+                let settle = |packet: ToyPacket, placed| match placed {
+                    Placed::Elsewhere(remote, handed) => {
+                        let packet = ToyPacket {
+                            cookie: packet.cookie.or(remote.cookie),
+                            ..packet
+                        };
+                        let to = &posts[usize::from(remote.shard.0)];
+                        to.send(Message::HandedOver(packet, handed)).expect("open");
+                    }
+                    Placed::Here(outcome, announcement) => {
+                        assert!(outcome.verdict.is_accept(), "{packet:?} {outcome:?}");
+                        if let Some(announcement) = announcement {
+                            let to = &posts[usize::from(announcement.to.0)];
+                            to.send(Message::Announced(announcement)).expect("open");
+                        }
+                        let sent = numbered(packet.length).key;
+                        if packet.key.source().address == public() {
+                            let reply = packet.key.inverse().expect("an answer");
+                            let packet = ToyPacket {
+                                key: reply,
+                                cookie: None,
+                                ..packet
+                            };
+                            wires[queue_of(&reply)].send(packet).expect("open");
+                        } else {
+                            assert_eq!(Some(packet.key), sent.inverse(), "another's reply");
+                            answered.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                };
+                while answered.load(Ordering::Relaxed) < FLOWS {
+                    let mut burst: Vec<ToyPacket> = queue.try_iter().take(32).collect();
+                    for message in inbox.try_iter() {
+                        match message {
+                            Message::Announced(announcement) => {
+                                assert!(shard.shard_mut().learn(announcement, now));
+                            }
+                            Message::HandedOver(mut packet, handed) => {
+                                let placed = shard.shard_mut().take_over(&mut packet, handed, now);
+                                settle(packet, placed);
+                            }
+                        }
+                    }
+                    shard.process_burst(&mut burst, now, |packet, placed| settle(*packet, placed));
+                    std::thread::yield_now();
+                }
+                let (masquerade,) = shard.shard().cache().hooks();
+                assert_eq!(masquerade.unknown, 0);
+            });
+        }
+    });
+    assert_eq!(answered.load(Ordering::Relaxed), FLOWS);
 }
