@@ -214,3 +214,42 @@ fn what_is_acknowledged_late_is_visible_late() {
         drop(shard.join().unwrap());
     });
 }
+
+/// The rule by which replies find their flows across shards: whoever transmits announces first; whoever receives polls its queue
+/// first and reads its inbox second. `polls_first` says whether the receiver keeps to it.
+fn announce(polls_first: bool) {
+    check(move || {
+        let inbox = Arc::new(loom::sync::Mutex::new(false));
+        let wire = Arc::new(AtomicBool::new(false));
+        let sender = {
+            let (inbox, wire) = (Arc::clone(&inbox), Arc::clone(&wire));
+            thread::spawn(move || {
+                *inbox.lock().unwrap() = true;
+                // The packet is sent, and answered at once.
+                wire.store(true, Ordering::Release);
+            })
+        };
+        let poll = || wire.load(Ordering::Acquire);
+        let read = || *inbox.lock().unwrap();
+        let (reply, announced) = if polls_first {
+            let reply = poll();
+            (reply, read())
+        } else {
+            let announced = read();
+            (poll(), announced)
+        };
+        assert!(!reply || announced, "a reply that nobody has announced");
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reply_finds_its_announcement() {
+    announce(true);
+}
+
+#[test]
+#[should_panic(expected = "a reply that nobody has announced")]
+fn a_reply_overtakes_its_announcement_where_inboxes_are_read_first() {
+    announce(false);
+}
