@@ -22,10 +22,12 @@ use pcap_file::pcap::PcapReader;
 
 const FLOWS: u64 = 50_000;
 const PACKETS: usize = 400_000;
-const ORDERS: [(&str, Eviction); 3] = [
-    ("clock", Eviction::Clock),
-    ("sieve", Eviction::Sieve),
-    ("s3-fifo", Eviction::S3Fifo),
+/// Of newcomers, and of established sessions.
+const ORDERS: [(&str, [Eviction; 2]); 4] = [
+    ("default", [Eviction::S3Fifo, Eviction::Clock]),
+    ("clock", [Eviction::Clock; 2]),
+    ("sieve", [Eviction::Sieve; 2]),
+    ("s3-fifo", [Eviction::S3Fifo; 2]),
 ];
 
 /// A packet: which flow, and whether it is one that goes back.
@@ -146,10 +148,12 @@ fn rate(hits: usize, packets: usize) -> f64 {
     100.0 * hits as f64 / packets.max(1) as f64
 }
 
-fn ours(eviction: Eviction, sessions: usize, one_way: bool, steps: &[Step]) -> f64 {
+fn ours(orders: [Eviction; 2], sessions: usize, one_way: bool, steps: &[Step]) -> f64 {
+    let [eviction, eviction_established] = orders;
     let mut config = Config {
         sessions,
         eviction,
+        eviction_established,
         stay_provisional: Duration::ZERO,
         ..Config::new([1, 2])
     };

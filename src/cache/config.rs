@@ -38,8 +38,10 @@ pub struct Config {
     pub reruns: Pace,
     /// How many sessions may begin. Packets of the other new flows are judged and leave nothing behind.
     pub misses: Pace,
-    /// Who makes room among sessions of the same segment.
+    /// Who makes room among denied sessions, and among provisional ones.
     pub eviction: Eviction,
+    /// Who makes room among established sessions.
+    pub eviction_established: Eviction,
     /// Most slots that one insertion into a full segment or cache looks at for a victim, at least 1.
     pub evict_scan: usize,
     /// How much of the cache each segment may fill.
@@ -78,11 +80,11 @@ pub struct Quotas {
 }
 
 impl Quotas {
-    /// Denied a quarter, provisional all, established seven eighths: some room is always left for newcomers.
+    /// Denied a quarter, provisional all, established seven tenths: the rest is for newcomers, whatever is established.
     pub const DEFAULT: Self = Self {
         denied: 250,
         provisional: 1_000,
-        established: 875,
+        established: 700,
     };
 
     const fn shares(self) -> [u16; 3] {
@@ -106,7 +108,7 @@ impl Default for Quotas {
 
 impl Config {
     /// 65,536 sessions, 8,192 local directions, 256 regions; idle 30 s provisional, 300 s established, 10 s denied; any pace;
-    /// CLOCK, 16 slots a scan, the default quotas, a stay of 100 ms, no limit for a source.
+    /// S3-FIFO for newcomers and CLOCK for established sessions, 16 slots a scan, the default quotas, a stay of 100 ms, no limit for a source.
     pub const fn new(seed: [u64; 2]) -> Self {
         Self {
             sessions: 65_536,
@@ -118,7 +120,8 @@ impl Config {
             idle_denied: Duration::from_secs(10),
             reruns: Pace::UNLIMITED,
             misses: Pace::UNLIMITED,
-            eviction: Eviction::Clock,
+            eviction: Eviction::S3Fifo,
+            eviction_established: Eviction::Clock,
             evict_scan: 16,
             quotas: Quotas::DEFAULT,
             stay_provisional: Duration::from_millis(100),

@@ -12,7 +12,7 @@
 //! Established sessions make room for sessions that become established, and for nobody else. Apart from that a hand goes round the
 //! slots: [`maintain`](FlowCache::maintain) moves it to end idle sessions.
 
-use super::order::{Ghosts, Links, Order, Tenants, Tick};
+use super::order::{Eviction, Ghosts, Links, Order, Tenants, Tick};
 use super::session::{Sessions, Slot};
 use super::sources::Sources;
 use super::{Config, End, FlowCache, Segment};
@@ -42,11 +42,16 @@ impl Segments {
     pub(super) fn new(config: &Config) -> Self {
         let [a, b] = config.seed;
         Self {
-            orders: [(); 3].map(|()| Order::new(config.eviction)),
+            orders: [
+                config.eviction,
+                config.eviction,
+                config.eviction_established,
+            ]
+            .map(Order::new),
             links: Links::new(config.sessions),
             quotas: config.quotas.of(config.sessions),
             sources: Sources::new(config.per_source, config.sessions, [b, a]),
-            ghosts: Ghosts::new(config.eviction, config.sessions),
+            ghosts: Ghosts::new(remembering(config), config.sessions),
             stay: Tick::covering(config.stay_provisional),
         }
     }
@@ -63,7 +68,7 @@ impl Segments {
     pub(super) fn bytes_for(config: &Config) -> usize {
         Links::bytes_for(config.sessions)
             + Sources::bytes_for(config.per_source, config.sessions)
-            + Ghosts::bytes_for(config.eviction, config.sessions)
+            + Ghosts::bytes_for(remembering(config), config.sessions)
     }
 
     /// Bytes allocated.
@@ -78,6 +83,14 @@ impl Segments {
 
     fn fixed_bytes(&self) -> usize {
         self.sources.bytes() + self.ghosts.bytes()
+    }
+}
+
+/// The order, if there is one, that remembers whom it let go.
+fn remembering(config: &Config) -> Eviction {
+    match config.eviction_established {
+        Eviction::S3Fifo => Eviction::S3Fifo,
+        _ => config.eviction,
     }
 }
 
@@ -169,7 +182,8 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         if segment == Segment::Provisional {
             sources.add(&key.fields(), true);
         }
-        let remembered = ghosts.are_kept()
+        let remembered = orders[segment as usize].remembers()
+            && ghosts.are_kept()
             && ghosts.recall(self.indexes[session.halves[0].origin as usize].header(key));
         orders[segment as usize].push(slot.0, links, Tick::of(now), remembered);
     }

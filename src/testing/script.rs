@@ -348,6 +348,7 @@ impl Story {
             sessions,
             regions,
             eviction: orders[(sessions + regions) % 3],
+            eviction_established: orders[regions % 3],
             stay_provisional: Duration::ZERO,
             evict_scan: 4,
             idle_provisional: Duration::from_secs(4),

@@ -42,6 +42,7 @@ fn config(chance: &mut SplitMix64) -> Config {
         per_second: one(&[5, u64::MAX, u64::MAX]),
         burst: 20,
     };
+    let orders = [Eviction::Clock, Eviction::Sieve, Eviction::S3Fifo];
     let pace = match pace.per_second {
         u64::MAX => Pace::UNLIMITED,
         _ => pace,
@@ -50,7 +51,8 @@ fn config(chance: &mut SplitMix64) -> Config {
         sessions: one(&[1, 4, 16, 64, 256]) as usize,
         local: one(&[1, 8, 256]) as usize,
         regions: one(&[1, 8, 64]) as usize,
-        eviction: [Eviction::Clock, Eviction::Sieve, Eviction::S3Fifo][one(&[0, 1, 2]) as usize],
+        eviction: orders[one(&[0, 1, 2]) as usize],
+        eviction_established: orders[one(&[0, 1, 2]) as usize],
         evict_scan: one(&[1, 4, 16]) as usize,
         quotas: Quotas {
             denied: one(&[1, 250, 1_000]) as u16,

@@ -20,13 +20,12 @@ use alloc::vec::Vec;
 
 use crate::time::{Duration, Instant};
 
-/// Who makes room among sessions of the same segment. Each does at most one saturating addition on a hit, and looks at no more
+/// Who makes room among sessions of the same segment; `benches/eviction` compares. Each does at most one saturating addition on a hit, and looks at no more
 /// than [`evict_scan`](super::Config::evict_scan) sessions for a victim.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Eviction {
     /// The oldest that had no packet since it was looked at last.
-    #[default]
     Clock,
     /// The same, but those that had one keep their place: newcomers are looked at first, which a scan does not survive.
     Sieve,
@@ -187,6 +186,11 @@ impl Order {
             main: Queue::EMPTY,
             hand: NONE,
         }
+    }
+
+    /// Whether it wants to know who was let go lately.
+    pub(super) fn remembers(&self) -> bool {
+        self.eviction == Eviction::S3Fifo
     }
 
     pub(super) const fn len(&self) -> usize {
