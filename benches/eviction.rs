@@ -160,12 +160,6 @@ fn ours(orders: [Eviction; 2], sessions: usize, one_way: bool, steps: &[Step]) -
     if one_way {
         config.quotas.provisional = 1_000;
     }
-    if let Ok(e) = std::env::var("TMP_E") {
-        config.quotas.established = e.parse().unwrap();
-        if let Ok(p) = std::env::var("TMP_P") {
-            config.quotas.provisional = p.parse().unwrap();
-        }
-    }
     let filter = Filter::new("filter", 1, 1, Policy::Accept);
     let mut cache: FlowCache<Tuple, _> =
         FlowCache::new(config, (filter,)).expect("a valid configuration");
