@@ -1,6 +1,6 @@
 //! Bounded: how long sessions last, who makes room for whom, and that a full cache costs speed and never a packet.
 
-use gufc::cache::{Config, End, FlowCache, Segment};
+use gufc::cache::{Config, End, FlowCache, Quotas, Segment};
 use gufc::hooks::filter::{Filter, Place, Policy};
 use gufc::key::{FlowKey, Tuple};
 use gufc::packet::Origin;
@@ -15,6 +15,10 @@ fn cache(sessions: usize) -> Cache {
         sessions,
         evict_scan: 4,
         stay_provisional: Duration::ZERO,
+        quotas: Quotas {
+            established: 1_000,
+            ..Quotas::DEFAULT
+        },
         idle_denied: Duration::from_secs(2),
         idle_provisional: Duration::from_secs(4),
         idle_established: Duration::from_secs(16),
