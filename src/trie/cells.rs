@@ -41,6 +41,19 @@ pub(crate) const fn class_of(count: usize) -> usize {
     count.saturating_sub(1) / 2
 }
 
+/// Blocks in a page of each class.
+pub(crate) const BLOCKS: [usize; CLASSES] = [PAGE / 2, PAGE / 4, PAGE / 6, PAGE / 8];
+
+/// Which block of a page of `class` begins at the page's cell `offset`: a division by 2, 4, 6 or 8, as a multiplication.
+#[inline]
+fn place_in_page(offset: usize, class: usize) -> usize {
+    const RECIPROCALS: [usize; CLASSES] = [128, 64, 43, 32];
+    offset * RECIPROCALS[class] >> 8
+}
+
+/// Pages below which memory is tight however little there is in all: one for each class.
+const TIGHT: usize = CLASSES;
+
 const NONE: u32 = u32::MAX;
 const UNUSED: u8 = u8::MAX;
 
@@ -157,7 +170,7 @@ impl<K: Copy> Cells<K> {
     /// Gives a block back. Cost: O(1).
     pub(crate) fn free(&mut self, base: u32, class: usize) {
         let at = base / PAGE as u32;
-        let place = base as usize % PAGE / block(class);
+        let place = place_in_page(base as usize % PAGE, class);
         let page = &mut self.pages[at as usize];
         let was_full = page.free == 0;
         page.free |= 1 << place;
@@ -168,7 +181,7 @@ impl<K: Copy> Cells<K> {
         }
         if is_unused {
             self.unlink(at);
-            self.free_blocks[class] -= PAGE / block(class);
+            self.free_blocks[class] -= BLOCKS[class];
             let page = &mut self.pages[at as usize];
             page.class = UNUSED;
             page.next = self.unused;
@@ -183,7 +196,14 @@ impl<K: Copy> Cells<K> {
         self.pages_max = self.pages.len() + spare;
     }
 
+    /// Whether so few pages are left that blocks should be no larger than they must.
+    #[inline]
+    pub(crate) fn is_tight(&self) -> bool {
+        self.pages_left() < self.pages_max / 32 + TIGHT
+    }
+
     /// Pages that can still be given to any class.
+    #[inline]
     pub(crate) fn pages_left(&self) -> usize {
         self.unused_count + (self.pages_max - self.pages.len())
     }
@@ -320,7 +340,7 @@ impl<K: Copy> Cells<K> {
         let page = &mut self.pages[at as usize];
         page.class = class as u8;
         page.free = all_free(class);
-        self.free_blocks[class] += PAGE / block(class);
+        self.free_blocks[class] += BLOCKS[class];
         self.link(at);
         Some(at)
     }
@@ -356,7 +376,7 @@ impl<K: Copy> Cells<K> {
 
 /// A bit for each block of a page of `class`.
 const fn all_free(class: usize) -> u16 {
-    (1 << (PAGE / block(class))) - 1
+    (1 << BLOCKS[class]) - 1
 }
 
 #[cfg(test)]
@@ -368,6 +388,16 @@ mod tests {
         for count in 1..=8 {
             let size = block(class_of(count));
             assert!(size >= count && size <= count + 1, "{count} in {size}");
+        }
+    }
+
+    #[test]
+    fn blocks_are_numbered_within_their_page() {
+        for class in 0..CLASSES {
+            assert_eq!(BLOCKS[class], PAGE / block(class));
+            for place in 0..BLOCKS[class] {
+                assert_eq!(place_in_page(place * block(class), class), place);
+            }
         }
     }
 

@@ -15,24 +15,30 @@
 //! it was. Only the entry itself must find room, or the insert is [`Full`].
 
 use super::bits::Bits;
-use super::cells::{Cell, PAGE, block, class_of};
+use super::cells::{BLOCKS, Cell, PAGE, block, class_of};
 use super::header::HeaderHash;
-use super::index::{At, Full, LOAD_GROW, LcIndex, child};
+use super::index::{At, Full, LcIndex, child};
 use super::nodes::BITS_MAX;
 use super::slot::{BUCKET, Bucket, Node, Slot, View, tag, with_tag};
 use crate::key::Key;
 
 /// Most slots and cells, together, that any single insert or remove moves.
 ///
-/// Two pages gathered (48 cells, 24 slots), one overflow (9 cells, 2 slots), one inflation (16 slots and 8 children of at
-/// most 16 slots each), two steps of the root's growth (16 slots and 2 each).
-pub const MOVES_MAX: usize = 2 * (PAGE + PAGE / 2) + 11 + 16 + 8 * 16 + GROW_STEPS * 18;
+/// Two pages gathered (48 cells, 24 slots), four buckets tightened (at most 6 cells and a slot each), one overflow (9 cells, 2
+/// slots), one inflation (16 slots and 8 children of at most 16 slots each), two steps of the root's growth (16 slots and 2
+/// each).
+pub const MOVES_MAX: usize =
+    2 * (PAGE + PAGE / 2) + TIGHTEN * 7 + 11 + 16 + 8 * 16 + GROW_STEPS * 18;
 
 /// Slots by which the root grows or shrinks in one operation. One keeps pace; two catch up.
 const GROW_STEPS: usize = 2;
 
-/// The root shrinks when it has fewer entries than this in two slots: half of where it grows.
-const LOAD_SHRINK_2: usize = LOAD_GROW;
+/// A bucket moves to a smaller block when at least this many of its block's cells are free. Three leave room for an entry to
+/// come back; where memory is tight, two free cells are already a block that others need.
+const SLACK: usize = 3;
+
+/// Slots of the root that an insert looks over for slack when memory is tight.
+const TIGHTEN: usize = 4;
 
 /// Sibling buckets become one when they hold at most this many together: half of what splits them.
 const MERGE: usize = BUCKET / 2;
@@ -68,9 +74,8 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
         if self.len >= self.capacity {
             return Err(Full);
         }
-        if self.cells.pages_left() < PAGES_SPARE {
-            self.gather();
-            self.gather();
+        if self.cells.is_tight() {
+            self.make_room();
         }
         let cell = Cell {
             key: *key,
@@ -230,7 +235,12 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
         self.work.cells += 1;
         let moved = with_tag(tags, place, (tags >> (8 * last)) as u8);
         let tags = with_tag(moved, last, 0);
-        if class_of(last) < class {
+        let slack = if self.cells.is_tight() {
+            SLACK - 1
+        } else {
+            SLACK
+        };
+        if block(class) - last >= slack {
             if let Some(smaller) = self.cells.allocate(class_of(last)) {
                 self.move_block(base, class, last, smaller);
                 (base, class) = (smaller, class_of(last));
@@ -652,7 +662,7 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
     #[inline]
     fn grow(&mut self) {
         for _ in 0..GROW_STEPS {
-            if self.len <= LOAD_GROW * self.root.len() || self.root.len() == self.root.capacity() {
+            if self.len <= self.load * self.root.len() || self.root.len() == self.root.capacity() {
                 return;
             }
             let new = self.root.len();
@@ -672,7 +682,8 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
     #[inline]
     fn shrink(&mut self) {
         for _ in 0..GROW_STEPS {
-            if 2 * self.len >= LOAD_SHRINK_2 * self.root.len() || self.root.len() == 1 {
+            // Half of where it grows.
+            if 2 * self.len >= self.load * self.root.len() || self.root.len() == 1 {
                 return;
             }
             let last = self.root.len() - 1;
@@ -690,12 +701,50 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
         }
     }
 
+    /// Takes the slack out of a few buckets, and makes pages common again when there is none left for the next insert.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self) {
+        for _ in 0..TIGHTEN {
+            self.hand = if self.hand + 1 < self.root.len() {
+                self.hand + 1
+            } else {
+                0
+            };
+            self.tighten(At::Root(self.hand));
+        }
+        if self.cells.pages_left() < PAGES_SPARE {
+            self.gather();
+            self.gather();
+        }
+    }
+
+    /// Moves a bucket to the smallest block that it fits in.
+    fn tighten(&mut self, at: At) {
+        let slot = self.slot(at);
+        let View::Bucket(bucket) = slot.view() else {
+            return;
+        };
+        let class = class_of(bucket.count);
+        if class < bucket.class {
+            if let Some(base) = self.cells.allocate(class) {
+                self.move_block(bucket.base, bucket.class, bucket.count, base);
+                let bucket = Bucket {
+                    base,
+                    class,
+                    ..bucket
+                };
+                self.set_slot(at, Slot::bucket(bucket, slot.tags));
+            }
+        }
+    }
+
     /// Gathers the blocks of one sparse page in other pages, so that the page is free for all classes.
     fn gather(&mut self) {
         let Some((page, class, used)) = self.cells.sparse() else {
             return;
         };
-        for place in 0..PAGE / block(class) {
+        for place in 0..BLOCKS[class] {
             if used >> place & 1 == 0 {
                 continue;
             }

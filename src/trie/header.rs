@@ -64,7 +64,7 @@ pub trait HeaderHash: Clone + Debug {
 #[derive(Clone, Debug)]
 pub struct Folded {
     secrets: [u64; SECRETS],
-    finish: [u64; 2],
+    finish: u64,
 }
 
 const SECRETS: usize = 8;
@@ -81,7 +81,7 @@ impl Folded {
         }
         Self {
             secrets,
-            finish: [state.draw(), state.draw()],
+            finish: state.draw(),
         }
     }
 }
@@ -104,7 +104,7 @@ impl HeaderHash for Folded {
             sum = sum.wrapping_add(fold(high ^ masks[0], low ^ masks[1]));
             at += 2;
         }
-        fold(sum ^ self.finish[0], self.finish[1])
+        fold(sum, self.finish)
     }
 }
 

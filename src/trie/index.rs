@@ -49,6 +49,10 @@ pub struct LcIndex<K: Key, H = Folded> {
     pub(super) cells: Cells<K>,
     pub(super) len: usize,
     pub(super) capacity: usize,
+    /// Entries a slot of the root above which it grows.
+    pub(super) load: usize,
+    /// The slot of the root that was last looked over for slack.
+    pub(super) hand: usize,
     pub(super) hash: H,
     pub(super) work: Work,
 }
@@ -115,20 +119,31 @@ pub const CAPACITY_MAX: usize = 1 << 30;
 ///
 /// Slots that were split in the current round hold half as many as those that were not, so the fullest hold twice the
 /// average at the end of a round; eight fit in a bucket. The module's documentation derives the rest.
-pub(super) const LOAD_GROW: usize = 2;
+const LOAD: usize = 2;
+
+/// The same for more than [`LARGE`] entries, where slots that do not fit in a core's caches cost more than nodes do.
+const LOAD_LARGE: usize = 3;
+
+/// The entries a slot of the root above which it grows, for `capacity` entries.
+fn load(capacity: usize) -> usize {
+    if capacity > LARGE { LOAD_LARGE } else { LOAD }
+}
 
 /// What each arena must hold for `capacity` entries: slots of the root, slots of nodes, pages of cells.
 ///
-/// * Root: one slot for [`LOAD_GROW`] entries.
-/// * Nodes: two slots for each overflowing slot, expected 1 in 200; a quarter of the root is kept.
-/// * Cells: a bucket wastes at most one, expected 0.22 for each entry at two entries a slot; a third is kept, and some pages
-///   that fragmentation can hold back.
+/// * Root: one slot for [`load`] entries.
+/// * Nodes: two slots for each overflowing slot, expected 1 in 30 at most; a quarter of the root is kept.
+/// * Cells: the free cells of buckets' blocks, after long removing and inserting expected 0.42 for each entry at two entries a
+///   slot, 0.31 at three; a half is kept, and some pages that fragmentation can hold back.
 fn arenas(capacity: usize) -> (usize, usize, usize) {
-    let root = capacity / LOAD_GROW + 1;
+    let root = capacity / load(capacity) + 1;
     let nodes = root / 4 + 256;
-    let pages = (capacity + capacity / 3).div_ceil(PAGE) + 16;
+    let pages = (capacity + capacity / 2).div_ceil(PAGE) + 16;
     (root, nodes, pages)
 }
+
+/// Entries above which a table is taken to outgrow the caches of a core.
+const LARGE: usize = if cfg!(test) { 400 } else { 1 << 15 };
 
 /// Entries up to which slots and cells are taken to lie in a core's own cache (some 40 bytes each).
 const SMALL: usize = if cfg!(test) { 200 } else { 1 << 12 };
@@ -172,6 +187,8 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
             cells: Cells::empty(K::from_words(K::Words::default())),
             len: 0,
             capacity: 0,
+            load: LOAD,
+            hand: 0,
             hash,
             work: Work::default(),
         };
@@ -202,6 +219,7 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
         self.nodes.reserve(nodes)?;
         self.cells.reserve(pages)?;
         self.capacity = capacity;
+        self.load = load(capacity);
         Ok(())
     }
 
