@@ -182,7 +182,8 @@ fn a_known_seed_costs_depth_and_no_chain() {
         (3..=16).contains(&deepest.unwrap_or(0)),
         "{deepest:?}: port bits, and no more"
     );
-    assert!((0..GOOD).all(|n| slots(good(n)) <= 2));
+    // A flow whose header begins as the flood's lies a node below it.
+    assert!((0..GOOD).all(|n| slots(good(n)) <= 4));
     assert_eq!(cache.stats().packets(), u64::from(4 * GOOD / 2 + 2 * 5_000));
 }
 

@@ -57,12 +57,16 @@
 //!
 //! *Grow above λ = 2.* In the middle of a round the slots not yet split hold `u`, those split `u/2` entries on average, with
 //! `u` between 2 and 4. The chance that more than 8 fall into a slot (Poisson) is 0.02 % at 2, 0.4 % at 3 and 2.1 % at 4,
-//! where few slots are left unsplit: about one in two hundred overflows. At λ = 3 one in fifty did and bursts were
-//! up to 10 % slower, for 2.7 bytes an entry less. *Shrink below λ = 1.* Between the two thresholds an operation
+//! where few slots are left unsplit: about one in two hundred overflows. *Above λ = 3 in tables for more than 2^15 entries*: one
+//! in thirty overflows at most, which costs less than slots that no longer fit in a core's caches. *Shrink below half of
+//! that.* Between the two thresholds an operation
 //! leaves the root alone. One slot splits for every two entries that come, and a split moves at most the 8 cells of a
 //! bucket (4 in the mean): **two cells moved for an insert, amortised**, and one slot written. Going back costs the same for
 //! a removal. Since each step moves so little, even a sequence that crosses a threshold with every operation pays no more
 //! than that.
+//!
+//! *A bucket moves to a larger block when it is full, and to a smaller one when three cells of its block are free*, so that an
+//! entry that goes and comes back moves nothing. Where memory gets tight, an insert takes the slack out of four buckets.
 //!
 //! *Overflow at 9, merge at 4.* Nine entries in a slot become a node at the first bit in which they differ. Sibling buckets
 //! become one again when they hold 4 together: at least five operations lie between.
@@ -79,8 +83,8 @@
 //!
 //! # Memory
 //!
-//! All of it is reserved when the index is made: cells for `4/3` of the capacity in pages of 24, which serve blocks of 2, 4,
-//! 6 or 8 (a bucket wastes at most one cell), half a slot of root for each entry, and a quarter of that for nodes. A page whose
+//! All of it is reserved when the index is made: cells for `3/2` of the capacity in pages of 24, which serve blocks of 2, 4,
+//! 6 or 8, a half or a third of a slot of root for each entry, and a quarter of that for nodes. A page whose
 //! blocks are all free serves any block size again, and when pages run out, the blocks of a sparse page are gathered in others,
 //! one page at a time. Nothing is allocated after that; [`LcIndex::try_reserve`] is the owner's explicit way to more.
 //!
