@@ -40,7 +40,12 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         }
         let key = packet.key();
         let entry = match packet.cookie() {
-            None => self.find(packet.origin(), &key),
+            None => match packet.hash() {
+                None => self.find(packet.origin(), &key),
+                Some(hash) => self.indexes[packet.origin() as usize]
+                    .find_by_nic(hash, &key)
+                    .map(Entry::from_id),
+            },
             Some(cookie) => match self.recall(cookie, packet.origin(), &key) {
                 Some(entry) => {
                     self.stats.cookie_hits += 1;

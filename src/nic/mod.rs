@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `toeplitz` | the hash of some bytes |
 //! | `rss` | which fields are hashed; the hash as the trie's header |
+//! | `by_nic` | a key that is indexed by the hash |
 //! | `indirection` | from hash to queue, and how load is moved |
 //! | `solve` | which port makes a reply come home |
 //! | `cookies` | what fits into 16, 24 or 32 bits, and when a number may name something else |
@@ -14,6 +15,7 @@
 //! | `driver` | what software believes of it |
 //! | `faults` | what goes wrong |
 
+mod by_nic;
 mod cookies;
 mod device;
 mod driver;
@@ -23,6 +25,7 @@ mod rss;
 mod solve;
 mod toeplitz;
 
+pub use by_nic::ByNic;
 pub use cookies::{Cookies, CookiesFull, Life, Refusal, ShortCookie, Width};
 pub use device::{
     Busy, Command, Completion, Facts, Intake, Mark, Nic, NicConfig, NicStats, Received, Tally,

@@ -11,7 +11,7 @@
 
 use super::toeplitz::{RssKey, Toeplitz};
 use crate::key::{Family, Fields, Key, Protocol};
-use crate::trie::HeaderHash;
+use crate::trie::{HeaderHash, Seeded};
 
 /// How a hash is made of the fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -266,6 +266,19 @@ impl HeaderHash for RssHeader {
             [left(places.source), left(places.destination)],
             self.rss.hashes_ports(protocol).then_some(ports),
         ))
+    }
+
+    #[inline]
+    fn header_of_nic(&self, hash: u32) -> Option<u64> {
+        Some(self.header_of(hash))
+    }
+}
+
+impl Seeded for RssHeader {
+    /// Headers of a NIC whose key is [`RssKey::from_seed`] of the same seed, and that does nothing for symmetry: a cache takes the
+    /// seed of its configuration for received packets. An owner whose NIC hashes otherwise wraps this type in one of their own.
+    fn from_seed(seed: [u64; 2]) -> Self {
+        Self::new(Rss::new(RssKey::from_seed(seed)), seed[0] ^ seed[1])
     }
 }
 

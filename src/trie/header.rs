@@ -50,6 +50,25 @@ use crate::key::Key;
 pub trait HeaderHash: Clone + Debug {
     /// The header of `key`. Cost: O(words of the key).
     fn header<K: Key>(&self, key: &K) -> u64;
+
+    /// The header of all keys of which a NIC's hash is `hash`, where headers are made of such hashes; `None` where they are not.
+    #[inline]
+    fn header_of_nic(&self, hash: u32) -> Option<u64> {
+        let _ = hash;
+        None
+    }
+}
+
+/// A header hash that can be made of a seed alone, as [`KeyIndex::with_seed`](super::KeyIndex::with_seed) does.
+pub trait Seeded: HeaderHash {
+    /// The hash under `seed`: equal seeds, equal headers.
+    fn from_seed(seed: [u64; 2]) -> Self;
+}
+
+impl Seeded for Folded {
+    fn from_seed(seed: [u64; 2]) -> Self {
+        Self::new(seed)
+    }
 }
 
 /// Sum of folded products under eight secrets, folded once more: the default.

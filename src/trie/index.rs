@@ -260,6 +260,12 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
         self.hash.header(key)
     }
 
+    /// The header of all keys of which a NIC's hash is `hash`, if this index's headers are made of such hashes.
+    #[inline]
+    pub fn header_of_nic(&self, hash: u32) -> Option<u64> {
+        self.hash.header_of_nic(hash)
+    }
+
     /// The id of `key`. Cost: expected one slot and one cell.
     #[inline]
     pub fn find(&self, key: &K) -> Option<u32> {

@@ -7,7 +7,7 @@ use core::fmt::Debug;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::check::Stats;
-use super::header::{Folded, HeaderHash};
+use super::header::{Folded, HeaderHash, Seeded};
 use super::index::{Full, LcIndex, ReserveError, Subtree, Trace};
 use super::order::Cursor;
 use crate::key::{Address, Key, SevenTuple, Tuple};
@@ -91,6 +91,14 @@ pub trait KeyIndex<K: Copy>: Sized + Debug {
     /// The id of `key` whose header is known.
     fn find_hashed(&self, header: u64, key: &K) -> Option<u32>;
 
+    /// The id of `key`, of which a NIC says that its hash is `hash`. An index whose headers are made of such hashes looks there
+    /// first, and hashes the key itself only where it finds nothing, for the NIC may be wrong; every other index does not care.
+    #[inline]
+    fn find_by_nic(&self, hash: u32, key: &K) -> Option<u32> {
+        let _ = hash;
+        self.find(key)
+    }
+
     /// The ids of `keys`, in order, into `ids`.
     fn find_many(&self, keys: &[K], ids: &mut [Option<u32>]);
 
@@ -161,9 +169,16 @@ pub trait KeyIndex<K: Copy>: Sized + Debug {
     fn check(&self) -> Result<(), &'static str>;
 }
 
-impl<K: Key> KeyIndex<K> for LcIndex<K> {
+impl<K: Key, H: Seeded> KeyIndex<K> for LcIndex<K, H> {
     fn with_seed(seed: [u64; 2], capacity: usize) -> Result<Self, ReserveError> {
-        Self::try_new(seed, capacity)
+        Self::try_with_hash(H::from_seed(seed), capacity)
+    }
+    #[inline]
+    fn find_by_nic(&self, hash: u32, key: &K) -> Option<u32> {
+        match self.header_of_nic(hash) {
+            Some(header) => self.find_hashed(header, key).or_else(|| self.find(key)),
+            None => self.find(key),
+        }
     }
     fn bytes_for(capacity: usize) -> usize {
         Self::bytes_for(capacity)

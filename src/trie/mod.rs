@@ -134,7 +134,7 @@ mod tests;
 
 pub use check::{DEPTHS, Stats};
 pub use edit::MOVES_MAX;
-pub use header::{Folded, HeaderHash};
+pub use header::{Folded, HeaderHash, Seeded};
 pub use index::{CAPACITY_MAX, Full, LcIndex, ReserveError, Subtree, Trace, Work};
 pub use keyed::{DualIndex, Indexed, KeyIndex};
 pub use map::{Drain, Entry, Handle, Inserted, LcTrie, Occupied, Vacant};

@@ -2,12 +2,17 @@
 
 use core::net::Ipv4Addr;
 
+use gufc::cache::{Config, FlowCache};
+use gufc::hooks::filter::{Filter, Policy};
 use gufc::key::{FlowKey, Key, Protocol, SevenTuple};
 use gufc::nic::{
-    End, Indirection, PortSolver, Queue, Rss, RssHeader, RssKey, Symmetry, chi_square,
+    ByNic, End, Indirection, PortSolver, Queue, Rss, RssHeader, RssKey, Symmetry, chi_square,
 };
+use gufc::packet::{Packet, Rewrite};
 use gufc::testing::prng::SplitMix64;
-use gufc::trie::{LcIndex, MOVES_MAX};
+use gufc::time::Instant;
+use gufc::trie::{HeaderHash, LcIndex, MOVES_MAX, Seeded};
+use gufc::verdict::Path;
 
 fn flow(source: u32, sport: u16) -> SevenTuple<Ipv4Addr> {
     let server = Ipv4Addr::new(192, 0, 2, 1);
@@ -175,4 +180,73 @@ fn ports_of_different_queues_are_different() {
     }
     let owned = owners.iter().filter(|owner| owner.is_some()).count();
     assert_eq!(owned, 0x8000, "each port of the block has one owner");
+}
+
+/// A packet that is its key and what the NIC says of its hash.
+#[derive(Clone, Copy)]
+struct Hashed {
+    key: ByNic<Ipv4Addr>,
+    hash: Option<u32>,
+}
+
+impl Packet for Hashed {
+    type Key = ByNic<Ipv4Addr>;
+    fn key(&self) -> Self::Key {
+        self.key
+    }
+    fn length(&self) -> u32 {
+        100
+    }
+    fn transport(&self) -> &[u8] {
+        &[]
+    }
+    fn transport_length(&self) -> u32 {
+        80
+    }
+    fn hash(&self) -> Option<u32> {
+        self.hash
+    }
+    fn hop_limit(&self) -> u8 {
+        64
+    }
+    fn rewrite(&mut self, rewrite: &Rewrite<Self::Key>) {
+        self.key = rewrite.to;
+    }
+    fn set_hop_limit(&mut self, _: u8) {}
+}
+
+/// A whole cache over the NIC's hash: right, wrong or missing, the hash changes nothing of what a packet meets.
+#[test]
+fn a_cache_takes_the_hash_of_the_nic() {
+    let filter = Filter::new("filter", 10, 1, Policy::Accept);
+    let config = Config::new([11, 12]);
+    let rss = Rss::new(RssKey::from_seed(config.seed));
+    let mut cache = FlowCache::new(config, (filter,)).expect("a valid configuration");
+    let now = Instant::from_secs(1);
+    let mut chance = SplitMix64(6);
+    for n in 0..2_000 {
+        let key = ByNic(flow(n, 80));
+        let right = rss.hash(&key.fields());
+        assert_eq!(
+            cache_header(&rss, right),
+            RssHeader::from_seed([11, 12]).header(&key)
+        );
+        let hashes = [
+            Some(right),
+            Some(right),
+            None,
+            Some(chance.next() as u32),
+            Some(right ^ 1),
+        ];
+        for (place, hash) in hashes.into_iter().enumerate() {
+            let path = cache.process(&mut Hashed { key, hash }, now).path;
+            let expected = if place == 0 { Path::Miss } else { Path::Hit };
+            assert_eq!(path, expected, "flow {n}, packet {place}");
+        }
+    }
+    assert_eq!((cache.len(), cache.check()), (2_000, Ok(())));
+}
+
+fn cache_header(rss: &Rss, hash: u32) -> u64 {
+    RssHeader::new(rss.clone(), 11 ^ 12).header_of(hash)
 }
