@@ -48,7 +48,7 @@ pub(crate) const BLOCKS: [usize; CLASSES] = [PAGE / 2, PAGE / 4, PAGE / 6, PAGE 
 #[inline]
 fn place_in_page(offset: usize, class: usize) -> usize {
     const RECIPROCALS: [usize; CLASSES] = [128, 64, 43, 32];
-    offset * RECIPROCALS[class] >> 8
+    (offset * RECIPROCALS[class]) >> 8
 }
 
 /// Pages below which memory is tight however little there is in all: one for each class.
