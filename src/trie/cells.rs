@@ -393,9 +393,9 @@ mod tests {
 
     #[test]
     fn blocks_are_numbered_within_their_page() {
-        for class in 0..CLASSES {
-            assert_eq!(BLOCKS[class], PAGE / block(class));
-            for place in 0..BLOCKS[class] {
+        for (class, blocks) in BLOCKS.into_iter().enumerate() {
+            assert_eq!(blocks, PAGE / block(class));
+            for place in 0..blocks {
                 assert_eq!(place_in_page(place * block(class), class), place);
             }
         }
