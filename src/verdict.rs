@@ -191,6 +191,8 @@ pub enum Uncached {
     OverBudget,
     /// Its source has as many half-open sessions as one may have.
     SourceQuota,
+    /// Its zone has as many sessions as one may have.
+    ZoneQuota,
 }
 
 impl Uncached {
@@ -198,7 +200,7 @@ impl Uncached {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every reason in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Fragment,
         Self::Defective,
         Self::PacketDependent,
@@ -208,6 +210,7 @@ impl Uncached {
         Self::Irreversible,
         Self::OverBudget,
         Self::SourceQuota,
+        Self::ZoneQuota,
     ];
 }
 
@@ -223,6 +226,7 @@ impl fmt::Display for Uncached {
             Self::Irreversible => "no reply tuple",
             Self::OverBudget => "over budget",
             Self::SourceQuota => "source has its share",
+            Self::ZoneQuota => "zone has its share",
         })
     }
 }

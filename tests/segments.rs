@@ -1,6 +1,6 @@
 //! Under pressure: segments and their quotas, who may displace whom, and what a source may have.
 
-use gufc::cache::{Config, End, Eviction, FlowCache, Quotas, Segment};
+use gufc::cache::{Config, End, Eviction, FlowCache, OverBudget, Pace, Quotas, Segment};
 use gufc::hooks::filter::{Filter, Place, Policy};
 use gufc::key::{FlowKey, Tuple};
 use gufc::testing::prng::SplitMix64;
@@ -169,6 +169,92 @@ fn a_source_has_its_share() {
     assert_eq!(send(&mut cache, back, now), Path::FirstReply);
     assert_eq!(send(&mut cache, there(1, 104), now), Path::Miss);
     assert_eq!((cache.len(), cache.check()), (7, Ok(())));
+}
+
+/// A zone has its share of all sessions and others have theirs; what ends makes room again.
+#[test]
+fn a_zone_has_its_share() {
+    let mut cache = cache(Config {
+        per_zone: 4,
+        ..config(64, Eviction::Clock)
+    });
+    let begin = Instant::from_secs(1);
+    let in_zone = |zone, host, port| {
+        let packet = there(host, port);
+        let zone = gufc::key::Zone::new(zone).expect("a zone");
+        ToyPacket {
+            key: packet.key.in_zone(zone),
+            ..packet
+        }
+    };
+    // Denied, half-open and established ones count alike.
+    assert_eq!(send(&mut cache, in_zone(7, 1, 9), begin), Path::Miss);
+    for host in 2..5 {
+        assert_eq!(send(&mut cache, in_zone(7, host, 53), begin), Path::Miss);
+    }
+    for host in 5..200 {
+        let mut packet = in_zone(7, host, 53);
+        let outcome = cache.process(&mut packet, begin);
+        assert_eq!(outcome.path, Path::Uncached(Uncached::ZoneQuota));
+        assert!(outcome.verdict.is_accept());
+    }
+    assert_eq!(send(&mut cache, in_zone(8, 1, 53), begin), Path::Miss);
+    let back = ToyPacket {
+        key: in_zone(7, 2, 53).key.inverse().expect("an answer"),
+        ..in_zone(7, 2, 53)
+    };
+    assert_eq!(send(&mut cache, back, begin), Path::FirstReply);
+    let path = send(&mut cache, in_zone(7, 5, 53), begin);
+    assert_eq!(path, Path::Uncached(Uncached::ZoneQuota));
+    let later = begin + Duration::from_secs(31);
+    assert_eq!(cache.maintain(later, 64), 4, "all but the established one");
+    assert_eq!(send(&mut cache, in_zone(7, 5, 53), later), Path::Miss);
+    assert_eq!((cache.len(), cache.check()), (2, Ok(())));
+}
+
+/// Over budget, a packet is judged without being cached, or left as it is for the caller to drop or keep: as the owner chose.
+#[test]
+fn over_budget_the_owner_chooses() {
+    for over_budget in [OverBudget::Judge, OverBudget::Refuse] {
+        let pace = Pace {
+            per_second: 1,
+            burst: 1,
+        };
+        let mut cache = cache(Config {
+            misses: pace,
+            reruns: pace,
+            over_budget,
+            ..config(64, Eviction::Clock)
+        });
+        let second = Instant::from_secs;
+        for host in 0..2 {
+            let path = send(&mut cache, there(host, 53), second(u64::from(host) + 1));
+            assert_eq!(path, Path::Miss);
+        }
+        let counted = |cache: &Cache| -> u64 {
+            let rules = cache.hooks().0.rules();
+            rules.map(|(.., counter)| counter.packets).sum()
+        };
+        let outcome = cache.process(&mut there(5, 9), second(2));
+        assert_eq!(outcome.path, Path::Uncached(Uncached::OverBudget));
+        assert!(!outcome.verdict.is_accept());
+        let judged = over_budget == OverBudget::Judge;
+        assert_eq!(counted(&cache), u64::from(judged), "{over_budget:?}");
+        assert_eq!(outcome.by.hook.is_empty(), !judged);
+        // The same where an edit touches two sessions and one may be re-run.
+        let edit = |(filter,): &mut (Filter,)| {
+            let rule = "udp dport 53 counter".parse().expect("a rule");
+            filter.insert(Place::First, rule)
+        };
+        let _ = cache.edit(edit).expect("room");
+        assert_eq!(send(&mut cache, there(0, 53), second(3)), Path::Rechecked);
+        let outcome = cache.process(&mut there(1, 53), second(3));
+        assert_eq!(outcome.path, Path::Uncached(Uncached::OverBudget));
+        assert_eq!(outcome.verdict.is_accept(), judged);
+        // Handed in again later, it gets its verdict.
+        assert_eq!(send(&mut cache, there(1, 53), second(4)), Path::Rechecked);
+        assert_eq!(cache.check(), Ok(()));
+    }
 }
 
 /// What is used stays, under each policy.

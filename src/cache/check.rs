@@ -95,6 +95,9 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         if all != self.sessions.len() {
             return Err("a session stands in no order, or in two");
         }
+        if matches!(self.segments.zones.sums(), Some(sums) if sums != [all as u64; 2]) {
+            return Err("zones are miscounted");
+        }
         let provisional = self.segments.len(Segment::Provisional) as u64;
         match self.segments.sources.sums() {
             Some(sums) if sums != [provisional; 2] => Err("sources are miscounted"),

@@ -53,6 +53,33 @@ pub struct Config {
     /// least 1. Sources are counted by a hash in a table of fixed size, never too low; two may be taken for one when there are
     /// many. `u32::MAX` for no limit, and no table.
     pub per_source: u32,
+    /// Most sessions that began with packets of one zone, whatever segment they are in, at least 1: what one tenant may hold of a
+    /// cache that many share. Zones are counted as sources are. `u32::MAX` for no limit, and no table.
+    pub per_zone: u32,
+    /// What becomes of a packet that [`misses`](Self::misses) or [`reruns`](Self::reruns) leave nothing for.
+    pub over_budget: OverBudget,
+}
+
+/// What becomes of a packet that the cache has no answer to, once the budget for such packets is used up.
+///
+/// ```
+/// use gufc::cache::{Config, OverBudget, Pace};
+///
+/// // A hundred thousand flows may begin each second; the hooks are spared the packets of the others.
+/// let misses = Pace { per_second: 100_000, burst: 1_000 };
+/// let config = Config { misses, over_budget: OverBudget::Refuse, ..Config::new([7, 11]) };
+/// assert_eq!(config.check(), Ok(()));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum OverBudget {
+    /// It is judged, and what was learnt is forgotten: right, and as slow as without a cache.
+    #[default]
+    Judge,
+    /// It is not judged and nothing of it is changed. Its outcome is a drop by no hook, on the path
+    /// [`OverBudget`](crate::verdict::Uncached::OverBudget). The caller carries that out, or keeps the packet and hands it in again
+    /// later.
+    Refuse,
 }
 
 /// How much of a cache each segment may fill, in thousandths of [`Config::sessions`], 1 to 1000 each, rounded up. Their sum may be
@@ -108,7 +135,8 @@ impl Default for Quotas {
 
 impl Config {
     /// 65,536 sessions, 8,192 local directions, 256 regions; idle 30 s provisional, 300 s established, 10 s denied; any pace;
-    /// S3-FIFO for newcomers and CLOCK for established sessions, 16 slots a scan, the default quotas, a stay of 100 ms, no limit for a source.
+    /// S3-FIFO for newcomers and CLOCK for established sessions, 16 slots a scan, the default quotas, a stay of 100 ms, no limit for a
+    /// source or a zone; packets over budget are judged.
     pub const fn new(seed: [u64; 2]) -> Self {
         Self {
             sessions: 65_536,
@@ -126,6 +154,8 @@ impl Config {
             quotas: Quotas::DEFAULT,
             stay_provisional: Duration::from_millis(100),
             per_source: u32::MAX,
+            per_zone: u32::MAX,
+            over_budget: OverBudget::Judge,
         }
     }
 
@@ -145,6 +175,8 @@ impl Config {
             Err(ConfigError::EvictScan)
         } else if self.per_source == 0 {
             Err(ConfigError::PerSource)
+        } else if self.per_zone == 0 {
+            Err(ConfigError::PerZone)
         } else {
             let mut segment = 0;
             while segment < 3 {
@@ -174,6 +206,8 @@ pub enum ConfigError {
     Quotas,
     /// `per_source` is 0.
     PerSource,
+    /// `per_zone` is 0.
+    PerZone,
     /// The memory for so many sessions cannot be had.
     Memory,
 }
@@ -187,6 +221,7 @@ impl fmt::Display for ConfigError {
             Self::EvictScan => "evict_scan must be at least 1",
             Self::Quotas => "quotas must be from 1 to 1000",
             Self::PerSource => "per_source must be at least 1",
+            Self::PerZone => "per_zone must be at least 1",
             Self::Memory => "the memory for so many sessions cannot be had",
         })
     }

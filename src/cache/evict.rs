@@ -14,7 +14,7 @@
 
 use super::order::{Eviction, Ghosts, Links, Order, Tenants, Tick};
 use super::session::{Sessions, Slot};
-use super::sources::Sources;
+use super::sources::{By, Sources};
 use super::{Config, End, FlowCache, Segment};
 use crate::hook::Direction;
 use crate::key::{Fields, FlowKey};
@@ -33,6 +33,7 @@ pub(super) struct Segments {
     pub(super) links: Links,
     pub(super) quotas: [usize; 3],
     pub(super) sources: Sources,
+    pub(super) zones: Sources,
     ghosts: Ghosts,
     /// Milliseconds that a provisional session stays.
     stay: u32,
@@ -50,7 +51,13 @@ impl Segments {
             .map(Order::new),
             links: Links::new(config.sessions),
             quotas: config.quotas.of(config.sessions),
-            sources: Sources::new(config.per_source, config.sessions, [b, a]),
+            sources: Sources::new(By::Source, config.per_source, config.sessions, [b, a]),
+            zones: Sources::new(
+                By::Zone,
+                config.per_zone,
+                config.sessions,
+                [b, a.rotate_left(17)],
+            ),
             ghosts: Ghosts::new(remembering(config), config.sessions),
             stay: Tick::covering(config.stay_provisional),
         }
@@ -68,6 +75,7 @@ impl Segments {
     pub(super) fn bytes_for(config: &Config) -> usize {
         Links::bytes_for(config.sessions)
             + Sources::bytes_for(config.per_source, config.sessions)
+            + Sources::bytes_for(config.per_zone, config.sessions)
             + Ghosts::bytes_for(remembering(config), config.sessions)
     }
 
@@ -82,7 +90,7 @@ impl Segments {
     }
 
     fn fixed_bytes(&self) -> usize {
-        self.sources.bytes() + self.ghosts.bytes()
+        self.sources.bytes() + self.zones.bytes() + self.ghosts.bytes()
     }
 }
 
@@ -143,6 +151,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         if session.segment == Segment::Provisional {
             segments.sources.add(&key.fields(), false);
         }
+        segments.zones.add(&key.fields(), false);
         if newcomer && why == End::Evicted {
             segments.ghosts.remember(index.header(key));
         }
@@ -216,6 +225,9 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     ) -> Result<(), Uncached> {
         if segment == Segment::Provisional && self.segments.sources.is_full(flow) {
             return Err(Uncached::SourceQuota);
+        }
+        if self.segments.zones.is_full(flow) {
+            return Err(Uncached::ZoneQuota);
         }
         let made = if self.segments.is_full(segment) {
             self.displace(segment, now)

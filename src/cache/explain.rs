@@ -177,6 +177,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     ///  index of 2 x sessions keys, index of `local` keys
     ///  log of `regions`
     ///  sources: 8 x the power of two from sessions / 2 on, where there is a limit for a source
+    ///  zones: as many, where there is a limit for a zone
     ///  ghosts:  8 x the power of two from sessions on, with S3-FIFO
     /// ```
     ///

@@ -1,7 +1,7 @@
 //! No entry, or one that is not ready: take the packet through the hooks, and keep what they leave behind.
 
 use super::session::{Entry, Half, Session};
-use super::{End, FlowCache, Segment};
+use super::{End, FlowCache, OverBudget, Segment};
 use crate::destiny::Destiny;
 use crate::epoch::Ticket;
 use crate::hook::{Caching, Context, Direction, HookSet, Judgement};
@@ -39,6 +39,22 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         judged.verdict
     }
 
+    /// A packet that no budget is left for: the owner has chosen what becomes of it.
+    pub(super) fn beyond_budget<P: Packet<Key = K>>(
+        &mut self,
+        packet: &mut P,
+        context: &mut Context,
+    ) -> (Verdict, Path)
+    where
+        H: Walk<P>,
+    {
+        let verdict = match self.config.over_budget {
+            OverBudget::Judge => self.judge_once(packet, context),
+            OverBudget::Refuse => Verdict::Drop,
+        };
+        (verdict, Path::Uncached(Uncached::OverBudget))
+    }
+
     /// The first packet of a flow: judges it and begins a session.
     pub(super) fn miss<P: Packet<Key = K>>(
         &mut self,
@@ -49,8 +65,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         H: Walk<P>,
     {
         if !self.misses.take(context.now) {
-            let path = Path::Uncached(Uncached::OverBudget);
-            return (self.judge_once(packet, context), path);
+            return self.beyond_budget(packet, context);
         }
         let ticket = self.log.ticket();
         let (arrived, length) = (packet.key(), packet.length());
@@ -296,6 +311,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         }
         self.turnover += 1;
         self.stats.begun += 1;
+        self.segments.zones.add(&flow, true);
         self.enter(segment, slot, now);
         self.hooks.observe(|| Event::Begun { flow });
         Ok(entry)

@@ -39,7 +39,7 @@ mod session;
 mod sources;
 mod stats;
 
-pub use config::{Config, ConfigError, Quotas};
+pub use config::{Config, ConfigError, OverBudget, Quotas};
 pub use dump::{Cursor, Filter};
 pub use explain::{Explanation, Listed};
 pub use export::{ImportError, Imported, Portable, Trust};

@@ -8,7 +8,7 @@ use crate::key::FlowKey;
 use crate::packet::Packet;
 use crate::pipeline::{Pipeline, Walk};
 use crate::trie::Indexed;
-use crate::verdict::{Path, Uncached, Verdict};
+use crate::verdict::{Path, Verdict};
 
 /// Regions that are tested without asking the log's granules first.
 const FEW: usize = 4;
@@ -100,8 +100,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 half.count(packet.length());
             }
         }
-        let path = Path::Uncached(Uncached::OverBudget);
-        (self.judge_once(packet, context), path)
+        self.beyond_budget(packet, context)
     }
 
     /// The hooks whose edits since the stamp touch each direction; `None` when no edit touches the session.

@@ -1,10 +1,20 @@
-//! How many half-open sessions each source has: a count-min sketch of fixed size, exact for few sources, never too low.
+//! How many half-open sessions each source has, and how many sessions each zone: a count-min sketch of fixed size, exact for
+//! few, never too low.
 //!
 //! Source: Cormode and Muthukrishnan, *An improved data stream summary: the count-min sketch and its applications*, 2005.
 
 use alloc::vec::Vec;
 
 use crate::key::{Family, Fields};
+
+/// What sessions are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// An IPv4 address or an IPv6 prefix of 64 bits, in its zone.
+    Source,
+    /// The zone.
+    Zone,
+}
 
 /// Rows of counters; a source has one in each, and its count is the lowest.
 const ROWS: usize = 2;
@@ -14,16 +24,21 @@ pub(super) struct Sources {
     /// Empty without a limit.
     counters: Vec<[u32; ROWS]>,
     most: u32,
+    by: By,
     seed: [u64; 2],
 }
 
 impl Sources {
     /// Counters for so many sessions; none at all for a limit of `u32::MAX`.
-    pub(super) fn new(most: u32, sessions: usize, seed: [u64; 2]) -> Self {
+    pub(super) fn new(by: By, most: u32, sessions: usize, seed: [u64; 2]) -> Self {
         Self {
             counters: alloc::vec![[0; ROWS]; Self::counters(most, sessions)],
             most,
-            seed,
+            by,
+            // Seeds that stand near one another, or near zero, hash no worse than others.
+            seed: seed.map(|seed| {
+                (seed ^ seed >> 32 ^ 0xd1b5_4a32_d192_ed03).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            }),
         }
     }
 
@@ -40,8 +55,14 @@ impl Sources {
 
     fn places(&self, flow: &Fields) -> [usize; ROWS] {
         // Who has an address of version 6 has the 64 bits behind its prefix.
-        let address = (flow.source >> 64) as u64;
-        let kind = u64::from(flow.zone.id()) << 1 | u64::from(flow.family == Family::V6);
+        let zone = u64::from(flow.zone.id()) << 1;
+        let (address, kind) = match self.by {
+            By::Source => {
+                let v6 = u64::from(flow.family == Family::V6);
+                ((flow.source >> 64) as u64, zone | v6)
+            }
+            By::Zone => (zone, 0),
+        };
         let [a, b] = self.seed;
         let product = u128::from(address ^ a) * u128::from(b.wrapping_add(kind << 1) | 1);
         let hash = (product as u64 ^ (product >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -108,7 +129,7 @@ mod tests {
 
     #[test]
     fn sources_are_never_counted_too_low_and_seldom_too_high() {
-        let mut sources = Sources::new(8, 4_096, [3, 5]);
+        let mut sources = Sources::new(By::Source, 8, 4_096, [3, 5]);
         let from = |n: u32| {
             flow(&alloc::format!(
                 "udp 10.0.{}.{}:1 > 10.1.0.0:2",
@@ -133,14 +154,28 @@ mod tests {
     }
 
     #[test]
+    fn zones_are_counted_apart() {
+        let in_zone = |zone| {
+            let key: Tuple = "udp 10.0.0.1:1 > 10.0.0.2:2".parse().expect("a tuple");
+            key.in_zone(crate::key::Zone::new(zone).expect("a zone"))
+                .fields()
+        };
+        let mut zones = Sources::new(By::Zone, 1, 1_024, [3, 5]);
+        zones.add(&in_zone(7), true);
+        assert!(zones.is_full(&in_zone(7)));
+        let others = (8..40).filter(|zone| zones.is_full(&in_zone(*zone)));
+        assert_eq!(others.count(), 0);
+    }
+
+    #[test]
     fn a_prefix_of_64_bits_is_one_source() {
         let from = |text: &str| flow(&alloc::format!("udp {text}:1 > [2001:db8:9::1]:2"));
-        let mut sources = Sources::new(2, 64, [3, 5]);
+        let mut sources = Sources::new(By::Source, 2, 64, [3, 5]);
         sources.add(&from("[2001:db8::1]"), true);
         assert!(!sources.is_full(&from("[2001:db8::2]")));
         sources.add(&from("[2001:db8::2]"), true);
         assert!(sources.is_full(&from("[2001:db8::3]")));
-        let mut unlimited = Sources::new(u32::MAX, 64, [3, 5]);
+        let mut unlimited = Sources::new(By::Source, u32::MAX, 64, [3, 5]);
         unlimited.add(&from("[::1]"), true);
         assert!(!unlimited.is_full(&from("[::1]")));
     }

@@ -61,6 +61,7 @@ fn config(chance: &mut SplitMix64) -> Config {
         },
         stay_provisional: Duration::from_millis(one(&[0, 0, 100])),
         per_source: one(&[2, 20, u64::from(u32::MAX)]) as u32,
+        per_zone: one(&[3, u64::from(u32::MAX), u64::from(u32::MAX)]) as u32,
         idle_provisional: Duration::from_secs(4),
         idle_established: Duration::from_secs(16),
         idle_denied: Duration::from_secs(2),
