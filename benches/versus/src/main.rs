@@ -3,6 +3,7 @@
 //! Each work is done by all contenders in turn, round after round, so that a noisy moment strikes all alike; the table shows
 //! medians, and every contender must give the same answer. Compare ratios of one run, not figures of different runs.
 
+mod conntrack;
 mod exact;
 mod flows;
 mod growth;
@@ -40,5 +41,6 @@ fn main() -> std::io::Result<()> {
     memory::run(&mut report);
     prefix::run(&mut report);
     nic::run(&mut report);
+    conntrack::run(&mut report);
     report.finish(options.json.as_deref())
 }

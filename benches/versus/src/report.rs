@@ -47,6 +47,11 @@ impl Report {
         }
     }
 
+    /// Rounds that are measured of each work; one more warms up.
+    pub fn rounds(&self) -> usize {
+        self.rounds
+    }
+
     /// Whether any of these works is asked for; ask before building tables.
     pub fn wants(&self, work: &str) -> bool {
         if self.list {
