@@ -10,16 +10,18 @@ use gufc::hooks::conntrack::{self, Conntrack, Reason};
 use gufc::hooks::filter::{EditError, Filter, Place, Policy, Rule, RuleId};
 use gufc::hooks::route::{RouteError, Routes, Target};
 use gufc::key::Tuple;
-use gufc::packet::{Defect, Interface, Packet};
+use gufc::packet::{Interface, Packet};
 use gufc::pipeline::Walk;
 use gufc::testing::uncached::Uncached;
 use gufc::time::{Duration, Instant};
 use gufc::verdict::{By, Outcome, Verdict};
-use gufc::wire::{Arrival, Frame};
+use gufc::wire::{Frame, Losses};
 use indicatif::ProgressBar;
 
 use crate::capture::{Capture, Captured};
+use crate::front::{Front, Held};
 use crate::plot::Window;
+use crate::stages::{Stage, Stages};
 
 /// The hooks of both sides, without and with a tracker.
 pub(crate) type Stateless = (Routes, Filter);
@@ -32,6 +34,10 @@ pub(crate) trait Hooks: for<'a> Walk<Frame<'a>> + Sized {
     fn filter(&self) -> &Filter;
     fn filter_mut(&mut self) -> &mut Filter;
     fn tracker(&self) -> Option<&Conntrack<Tuple>>;
+    /// News of connections since they were last asked for, a line each.
+    fn news(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl Hooks for Stateless {
@@ -57,6 +63,8 @@ impl Hooks for Stateful {
         let config = conntrack::Config {
             // As where the network card has verified them.
             checksum: false,
+            news_capacity: setup.events,
+            accounting: setup.list.is_some() || setup.events > 0,
             ..conntrack::Config::new(setup.sessions as u32, [0x6775_6663, 0x2012])
         };
         let tracker = Conntrack::try_new(config).map_err(|why| why.to_string())?;
@@ -74,6 +82,12 @@ impl Hooks for Stateful {
 
     fn tracker(&self) -> Option<&Conntrack<Tuple>> {
         Some(&self.0)
+    }
+
+    fn news(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.0.next_news())
+            .map(|item| item.to_string())
+            .collect()
     }
 }
 
@@ -95,6 +109,12 @@ pub(crate) struct Setup {
     pub(crate) rules: Vec<Rule>,
     pub(crate) sessions: usize,
     pub(crate) edit_every: Option<u64>,
+    /// Whether fragments are put together before the hooks.
+    pub(crate) reassembles: bool,
+    /// Which connections are listed at the end.
+    pub(crate) list: Option<conntrack::Filter>,
+    /// News of connections to keep.
+    pub(crate) events: usize,
 }
 
 impl Setup {
@@ -166,19 +186,14 @@ fn toggle(hooks: &mut impl Hooks) -> Result<((), Change), EditError> {
     }
 }
 
-fn frame<'a>(captured: &Captured, bytes: &'a mut [u8]) -> Result<Frame<'a>, Defect> {
-    let mut arrival = Arrival::on(Interface(1));
-    if captured.cut {
-        arrival = arrival.cut_short();
-    }
-    Frame::parse(captured.link, bytes, &arrival)
-}
-
 /// What the verification saw.
 pub(crate) struct Checked {
     pub(crate) stats: Stats,
-    /// Packets that were not IP, by why.
-    pub(crate) defects: Vec<(Defect, u64)>,
+    /// Packets that were not judged by themselves, by why.
+    pub(crate) held: Vec<(Held, u64)>,
+    /// Datagrams that wait for fragments at the end, and those given up.
+    pub(crate) unfinished: (usize, Losses),
+    pub(crate) stages: Stages,
     /// Packets by verdict, hook and rule.
     pub(crate) verdicts: Vec<((Verdict, By), u64)>,
     pub(crate) sessions: usize,
@@ -188,6 +203,9 @@ pub(crate) struct Checked {
     pub(crate) explanation: Option<String>,
     /// What the tracker says at the end.
     pub(crate) tracked: Option<TrackerFigures>,
+    /// The connections asked for, a line each, and the last news.
+    pub(crate) listing: Vec<String>,
+    pub(crate) events: Vec<String>,
 }
 
 /// What a tracker counted.
@@ -217,10 +235,13 @@ pub(crate) fn verify<H: Hooks>(
     progress: &ProgressBar,
 ) -> Result<Checked, String> {
     let (mut cache, mut twin) = (setup.cache::<H>()?, setup.twin::<H>()?);
-    let mut defects: Vec<(Defect, u64)> = Vec::new();
+    let mut fronts = [(); 2].map(|()| Front::new(setup.reassembles));
+    let mut held: Vec<(Held, u64)> = Vec::new();
     let mut verdicts: Vec<((Verdict, By), u64)> = Vec::new();
+    let mut stages = Stages::default();
     let mut differences = 0;
     let mut explanation = None;
+    let mut events = Vec::new();
     let mut windows = vec![Window::default()];
     let each = capture.packets.len().div_ceil(Window::COUNT).max(1);
     let (mut peak, mut connections) = (0, 0);
@@ -232,39 +253,54 @@ pub(crate) fn verify<H: Hooks>(
             cache.edit(toggle).map_err(|why| why.to_string())?;
             twin.edit(toggle).map_err(|why| why.to_string())?;
         }
+        let explained = explain == Some(number as u64 + 1);
+        let [cached_front, judged_front] = &mut fronts;
         let (mut cached_bytes, mut judged_bytes) = (captured.bytes.clone(), captured.bytes.clone());
         let start = Clock::now();
-        let cached = frame(captured, &mut cached_bytes);
-        let (cached, key) = match cached {
-            Ok(mut packet) => {
-                let key = packet.key();
-                if explain == Some(number as u64 + 1) {
-                    explanation = Some(format!(
-                        "packet {}\nbefore: {}",
-                        number + 1,
-                        cache.explain(packet.origin(), &key, captured.at)
-                    ));
-                }
-                (cache.process(&mut packet, captured.at), key)
+        let cached = cached_front.offer(captured, &mut cached_bytes, |packet| {
+            let key = packet.key();
+            if explained {
+                explanation = Some(format!(
+                    "packet {}\nbefore: {}",
+                    number + 1,
+                    cache.explain(packet.origin(), &key, captured.at)
+                ));
             }
-            Err(defect) => {
-                count(&mut defects, defect);
-                if explain == Some(number as u64 + 1) {
-                    explanation = Some(format!("packet {}: not judged: {defect}\n", number + 1));
+            let stage = Stage::of(packet, cache.hooks().tracker(), captured.at);
+            let start = Clock::now();
+            let outcome = cache.process(packet, captured.at);
+            stages.count(stage, outcome.path);
+            (outcome, key, packet.packet().to_vec(), start.elapsed())
+        });
+        let whole = start.elapsed();
+        let (cached, key, after, cost) = match cached {
+            Ok((outcome, key, after, cost)) => (outcome, key, after, cost.min(whole)),
+            Err(why) => {
+                let twin = judged_front.offer(captured, &mut judged_bytes, |_| ());
+                if twin != Err(why) {
+                    return Err(format!("packet {}: the fronts disagree", number + 1));
+                }
+                count(&mut held, why);
+                if explained {
+                    explanation = Some(format!("packet {}: not judged: {why}\n", number + 1));
                 }
                 continue;
             }
         };
-        let cost = start.elapsed();
-        let start = Clock::now();
-        let judged = frame(captured, &mut judged_bytes)
-            .map(|mut packet| twin.process(&mut packet, captured.at));
-        let uncached_cost = start.elapsed();
+        let judged = judged_front.offer(captured, &mut judged_bytes, |packet| {
+            let start = Clock::now();
+            let outcome = twin.process(packet, captured.at);
+            (outcome, packet.packet().to_vec(), start.elapsed())
+        });
+        let uncached_cost = judged
+            .as_ref()
+            .map_or_else(|_| Default::default(), |(_, _, cost)| *cost);
         let last = number + 1 == capture.packets.len();
         let same = number % 256 > 0 && !last || known(cache.hooks()) == known(&twin.hooks);
-        let agrees = judged.is_ok_and(|judged| cached.agrees(&judged))
-            && cached_bytes == judged_bytes
-            && same;
+        let agrees = same
+            && judged
+                .as_ref()
+                .is_ok_and(|(outcome, bytes, _)| cached.agrees(outcome) && after == *bytes);
         if !agrees {
             differences += 1;
             if differences == 1 {
@@ -274,7 +310,7 @@ pub(crate) fn verify<H: Hooks>(
                 ));
             }
         }
-        if let (Some(text), true) = (&mut explanation, explain == Some(number as u64 + 1)) {
+        if let (Some(text), true) = (&mut explanation, explained) {
             text.push_str(&verdict_of(&cache, &key, captured, &cached));
         }
         count(&mut verdicts, (cached.verdict, cached.by));
@@ -283,18 +319,52 @@ pub(crate) fn verify<H: Hooks>(
         if let Some(window) = windows.last_mut() {
             window.add(cached.path.is_cached(), cost, uncached_cost);
         }
+        if setup.events > 0 {
+            let (mut one, mut other) = (Vec::new(), Vec::new());
+            let told = cache.edit(|hooks| {
+                one.extend(hooks.news());
+                Ok::<_, String>(((), Change::nothing()))
+            });
+            told?;
+            other.extend(twin.hooks.news());
+            if one != other {
+                return Err(format!("packet {}: the news differ", number + 1));
+            }
+            events.extend(
+                one.into_iter()
+                    .map(|line| format!("{:>10.6} {line}", captured.at.nanos() as f64 / 1e9)),
+            );
+            let surplus = events.len().saturating_sub(setup.events);
+            events.drain(..surplus);
+        }
         progress.inc(1);
     }
+    let end = capture
+        .packets
+        .last()
+        .map_or(Instant::START, |last| last.at);
+    let listing = match (setup.list, cache.hooks().tracker()) {
+        (Some(filter), Some(tracker)) => tracker
+            .iter()
+            .filter(|one| one.end() > end && filter.matches(one))
+            .map(|one| one.line(end).to_string())
+            .collect(),
+        _ => Vec::new(),
+    };
     verdicts.sort_by_key(|(_, packets)| core::cmp::Reverse(*packets));
     Ok(Checked {
         stats: cache.stats().clone(),
-        defects,
+        held,
+        unfinished: fronts[0].unfinished(),
+        stages,
         verdicts,
         sessions: peak,
         session_bytes: cache.touched_bytes() / cache.len().max(1),
         differences,
         windows,
         explanation,
+        listing,
+        events,
         tracked: cache
             .hooks()
             .tracker()
@@ -365,15 +435,17 @@ pub(crate) fn time<H: Hooks>(
     for _ in 0..rounds {
         let (mut cache, mut twin) = (setup.cache::<H>()?, setup.twin::<H>()?);
         let mut replay = |cache: &mut Cache<H>, later: Duration| {
+            let mut front = Front::new(setup.reassembles);
             let start = Clock::now();
             for (number, (captured, bytes)) in capture.packets.iter().zip(&mut buffers).enumerate()
             {
                 if setup.edits_before(number) {
                     cache.edit(toggle).map_err(|why| why.to_string())?;
                 }
-                if let Ok(mut packet) = frame(captured, bytes) {
-                    let _ = core::hint::black_box(cache.process(&mut packet, captured.at + later));
-                }
+                let judged = front.offer(captured, bytes, |packet| {
+                    cache.process(packet, captured.at + later)
+                });
+                let _ = core::hint::black_box(judged);
             }
             Ok::<f64, String>(start.elapsed().as_nanos() as f64 / packets)
         };
@@ -381,14 +453,14 @@ pub(crate) fn time<H: Hooks>(
         progress.inc(capture.packets.len() as u64);
         // Right behind the first time, so that little has idled out.
         warm.push(replay(&mut cache, length)?);
+        let mut front = Front::new(setup.reassembles);
         let start = Clock::now();
         for (number, (captured, bytes)) in capture.packets.iter().zip(&mut buffers).enumerate() {
             if setup.edits_before(number) {
                 twin.edit(toggle).map_err(|why| why.to_string())?;
             }
-            if let Ok(mut packet) = frame(captured, bytes) {
-                let _ = core::hint::black_box(twin.process(&mut packet, captured.at));
-            }
+            let judged = front.offer(captured, bytes, |packet| twin.process(packet, captured.at));
+            let _ = core::hint::black_box(judged);
         }
         uncached.push(start.elapsed().as_nanos() as f64 / packets);
         progress.inc(capture.packets.len() as u64);

@@ -4,9 +4,11 @@
 
 mod capture;
 mod dataplane;
+mod front;
 mod plot;
 mod report;
 mod rules;
+mod stages;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,6 +27,16 @@ struct Arguments {
     /// Without connection tracking; the default rules are then without `ct state`.
     #[arg(long)]
     stateless: bool,
+    /// Judge fragments as they come, instead of the datagrams that they make.
+    #[arg(long)]
+    no_reassembly: bool,
+    /// List the connections that are there at the end, in the form of `conntrack -L`; with words such as `-p tcp --state ESTABLISHED`
+    /// those alone.
+    #[arg(long, value_name = "WORDS", num_args = 0..=1, default_missing_value = "", allow_hyphen_values = true, conflicts_with = "stateless")]
+    list: Option<String>,
+    /// Show the last N events of connections, in the form of `conntrack -E`.
+    #[arg(long, value_name = "N", conflicts_with = "stateless", value_parser = clap::value_parser!(u64).range(1..1_000_000))]
+    events: Option<u64>,
     /// Insert or remove a rule every N packets, to see what edits cost.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     edit_every: Option<u64>,
@@ -67,6 +79,12 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         rules,
         sessions: arguments.sessions as usize,
         edit_every: arguments.edit_every,
+        reassembles: !arguments.no_reassembly,
+        list: match &arguments.list {
+            Some(words) => Some(words.parse().map_err(|why| format!("--list: {why}"))?),
+            None => None,
+        },
+        events: arguments.events.unwrap_or(0) as usize,
     };
     if let Some(number) = arguments.explain {
         if number > capture.packets.len() as u64 {
@@ -86,6 +104,7 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
     if let Some(explanation) = &checked.explanation {
         println!("{explanation}");
     }
+    report::list(&checked);
     report::print(&setup, &capture, &checked, &timed);
     if let Some(path) = &arguments.svg {
         plot::draw(path, &checked.windows).map_err(|why| format!("{}: {why}", path.display()))?;

@@ -13,6 +13,13 @@ pub(crate) fn progress(packets: u64) -> ProgressBar {
     ProgressBar::new(packets).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
+/// What was asked to be listed.
+pub(crate) fn list(checked: &Checked) {
+    for line in checked.events.iter().chain(&checked.listing) {
+        println!("{line}");
+    }
+}
+
 /// The table.
 pub(crate) fn print(setup: &Setup, capture: &Capture, checked: &Checked, timed: &Timed) {
     let stats = &checked.stats;
@@ -24,8 +31,21 @@ pub(crate) fn print(setup: &Setup, capture: &Capture, checked: &Checked, timed: 
         capture.packets.len()
     );
     println!("rules             {}", setup.rules.len());
-    for (defect, packets) in &checked.defects {
-        println!("not judged        {packets:>8}         {defect}");
+    for (why, packets) in &checked.held {
+        println!("not judged        {packets:>8}         {why}");
+    }
+    let (waiting, lost) = checked.unfinished;
+    if waiting > 0 {
+        println!("datagrams         {waiting:>8}         still wait for fragments");
+    }
+    for (datagrams, why) in [
+        (lost.refused, "refused"),
+        (lost.expired, "waited too long"),
+        (lost.displaced, "gave way to others"),
+    ] {
+        if datagrams > 0 {
+            println!("datagrams         {datagrams:>8}         {why}");
+        }
     }
     for ((verdict, by), packets) in &checked.verdicts {
         println!(
@@ -39,6 +59,20 @@ pub(crate) fn print(setup: &Setup, capture: &Capture, checked: &Checked, timed: 
         stats.cached(),
         share(stats.cached())
     );
+    if checked.tracked.is_some() {
+        let (packets, fast) = checked.stages.established();
+        let part = |fast: u64, packets: u64| 100.0 * fast as f64 / packets.max(1) as f64;
+        println!(
+            "  established     {fast:>8} {:>5.1} %  of {packets} packets of answered connections that begin and end nothing",
+            part(fast, packets)
+        );
+        for (name, packets, fast) in checked.stages.lines() {
+            println!(
+                "  by stage        {packets:>8} {:>5.1} %  fast: {name}",
+                part(fast, packets)
+            );
+        }
+    }
     if stats.commits > 0 {
         let (restamped, rechecked) = (stats.restamped, stats.rechecked);
         println!("  after an edit   {restamped:>8}         not touched by it");

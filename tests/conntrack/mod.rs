@@ -6,6 +6,7 @@ mod bypass;
 mod cached;
 mod capacity;
 mod fast;
+mod filtered;
 mod fragments;
 mod golden;
 mod hardened;

@@ -321,6 +321,12 @@ impl<K: FlowKey> Connection<'_, K> {
         (self.hot.clock.kind() == Kind::Tcp).then(|| self.hot.tcp.phase())
     }
 
+    /// The state of its protocol, as listings name it; `None` where the protocol has none.
+    pub fn state_name(&self) -> Option<&'static str> {
+        let tcp = self.tcp_phase().map(TcpPhase::as_str);
+        tcp.or_else(|| self.sctp_phase().map(super::SctpPhase::as_str))
+    }
+
     /// What a direction of a TCP connection is known for.
     pub fn tcp_side(&self, direction: Direction) -> Option<TcpSide> {
         if self.hot.clock.kind() != Kind::Tcp {

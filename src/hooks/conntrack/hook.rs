@@ -5,7 +5,9 @@
 //! | packet | its step |
 //! |---|---|
 //! | TCP, plain, within the window of an assured, established connection | [`Conntrack::advance`] |
-//! | TCP with SYN, FIN or RST, and whatever is unusual | does not fit: judged |
+//! | TCP, plain, of an open connection, that breaks a bound | does not fit: judged |
+//! | TCP without SYN, FIN and RST before and after that, where it is valid | the whole procedure, tried beforehand on a copy |
+//! | TCP with SYN, FIN or RST; shifted numbers, helpers | does not fit: judged |
 //! | UDP, ICMP query, GRE, others | the whole procedure, without the look-up |
 //! | SCTP | wants to be shown every packet |
 //! | invalid | none: judged |
@@ -23,13 +25,15 @@ use core::fmt;
 
 use super::connection::Kind;
 use super::facts::Facts;
-use super::{ConnId, Conntrack, Status, Template, Trackable, Tracked};
+use super::tcp::{self, Setting};
+use super::{ConnId, Conntrack, Outcome, Status, Template, Trackable, Tracked};
 use crate::hook::{
     Caching, Class, Context, Direction, Hook, Judge, Judgement, Recheck, Stage, Stages, Track,
 };
 use crate::interest::Trigger;
 use crate::key::Protocol;
-use crate::packet::Packet;
+use crate::packet::{Packet, Segment, TcpFlags};
+use crate::time::Instant;
 use crate::verdict::{By, Verdict};
 
 /// What the tracker leaves in a flow's destiny.
@@ -124,9 +128,10 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Conntrack<K> {
             TrackStep::Untracked => true,
             TrackStep::Connection(id, direction) => match self.kind_if_kept(id, context) {
                 None => false,
-                Some(Kind::Tcp) => packet
-                    .segment()
-                    .is_some_and(|segment| self.fits(id, direction, &segment, context.now)),
+                Some(Kind::Tcp) => packet.segment().is_some_and(|segment| {
+                    self.fits(id, direction, &segment, context.now)
+                        || self.passes(id, direction, &segment, context.now)
+                }),
                 Some(Kind::Gre) => !is_call(packet),
                 Some(_) => true,
             },
@@ -207,6 +212,32 @@ impl<K: Trackable> Conntrack<K> {
         kept.then_some(kind)
     }
 
+    /// Whether a segment of a connection that is not open yet, or not any more, is valid and ends nothing: an acknowledgement of
+    /// a handshake, data after the first FIN. Changes nothing. Cost: the procedure, on a copy of the state.
+    fn passes(&self, id: ConnId, direction: Direction, segment: &Segment, now: Instant) -> bool {
+        const UNUSUAL: Status = Status::FIXED_TIMEOUT
+            .union(Status::SEQ_ADJUST)
+            .union(Status::HELPER)
+            .union(Status::DYING)
+            .union(Status::NAT_CLASH);
+        const DECIDES: u8 = TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0;
+        let Some(hot) = self.table.hot_of(id).filter(|hot| !hot.clock.is_plain()) else {
+            return false;
+        };
+        let status = self.table.cold(id.slot).status;
+        if !status.contains(Status::CONFIRMED)
+            || status.intersects(UNUSUAL)
+            || segment.flags.0 & DECIDES != 0
+            || !tcp::has_sane_flags(segment)
+        {
+            return false;
+        }
+        let (mut state, timeouts) = (hot.tcp, self.timeouts(hot.clock.policy()));
+        let setting = Setting::new(self.config(), timeouts, status, hot.clock.end() - now, 0);
+        let outcome = tcp::step(&mut state, direction, segment, &setting);
+        matches!(outcome, Outcome::Accept { .. } | Outcome::Ignore(_))
+    }
+
     /// What judging would do to a packet that fits, without looking for its connection.
     fn rerun<P: Packet<Key = K>>(
         &mut self,
@@ -230,13 +261,11 @@ impl<K: Trackable> Conntrack<K> {
         }
         let facts = Facts::read(packet, false);
         let key = facts.key;
-        self.known(
-            slot,
-            direction,
-            &facts,
-            &key,
-            context.now,
-            &Template::default(),
-        )
+        let template = Template::default();
+        let tracked = self.known(slot, direction, &facts, &key, context.now, &template);
+        if let Some(reason) = tracked.reason {
+            self.counters[reason as usize] += 1;
+        }
+        tracked
     }
 }

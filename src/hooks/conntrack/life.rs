@@ -19,6 +19,8 @@ pub struct Item<K> {
     pub tuples: [K; 2],
     /// Its status bits then.
     pub status: Status,
+    /// Its protocol's state then, as listings name it; `None` where the protocol has none.
+    pub state: Option<&'static str>,
     /// Its mark then.
     pub mark: u32,
     /// Packets and bytes so far, original and reply.
@@ -357,6 +359,7 @@ impl<K: Trackable> Conntrack<K> {
             news,
             tuples: cold.tuples,
             status: cold.status,
+            state: self.view(slot).state_name(),
             mark: cold.mark,
             traffic: self.table.traffic(slot),
         };

@@ -5,7 +5,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use super::{Connection, Status, Trackable, Traffic};
+use super::{Connection, Item, News, Status, TcpPhase, Trackable, Traffic};
 use crate::hook::Direction;
 use crate::key::{Cidr, Family, FlowKey, Protocol, Zone};
 use crate::time::{Duration, Instant};
@@ -36,36 +36,86 @@ impl<K: Trackable> fmt::Display for Line<'_, K> {
             let left = one.end() - self.now + Duration::from_nanos(0xffff);
             write!(f, " {}", left.as_secs())?;
         }
-        if let Some(phase) = one.tcp_phase() {
-            write!(f, " {}", phase.as_str())?;
+        let tuples = Direction::BOTH.map(|direction| one.tuple(direction));
+        let traffic = Direction::BOTH.map(|direction| one.traffic(direction));
+        write_rest(
+            f,
+            one.state_name(),
+            tuples,
+            traffic,
+            one.status(),
+            one.mark(),
+        )?;
+        if one.status().contains(Status::HELPER) {
+            f.write_str(" helper=ftp")?;
         }
-        if let Some(phase) = one.sctp_phase() {
-            write!(f, " {}", phase.as_str())?;
-        }
-        let status = one.status();
-        for direction in Direction::BOTH {
-            write_tuple(f, one.tuple(direction))?;
-            let Traffic { packets, bytes } = one.traffic(direction);
-            if packets > 0 {
-                write!(f, " packets={packets} bytes={bytes}")?;
-            }
-            if direction == Direction::Original && !status.contains(Status::SEEN_REPLY) {
-                f.write_str(" [UNREPLIED]")?;
-            }
-        }
-        if status.contains(Status::ASSURED) {
-            f.write_str(" [ASSURED]")?;
-        }
-        write!(f, " mark={}", one.mark())?;
-        let zones = Direction::BOTH.map(|direction| one.tuple(direction).fields().zone.id());
-        match zones {
-            [0, 0] => Ok(()),
-            [original, reply] if original == reply => write!(f, " zone={original}"),
-            [original, 0] => write!(f, " zone-orig={original}"),
-            [0, reply] => write!(f, " zone-reply={reply}"),
-            [original, reply] => write!(f, " zone-orig={original} zone-reply={reply}"),
+        match one.label() {
+            0 => Ok(()),
+            label => write!(f, " labels={label:#x}"),
         }
     }
+}
+
+/// The line of `conntrack -E`: what happened, and to whom.
+///
+/// ```text
+///     [NEW] tcp      6 SYN_SENT src=10.0.0.2 dst=192.0.2.2 sport=1000 dport=80 [UNREPLIED] src=192.0.2.2 ... mark=0
+///  [UPDATE] tcp      6 SYN_RECV src=10.0.0.2 ...
+/// [DESTROY] tcp      6 CLOSE src=10.0.0.2 ...
+/// ```
+impl<K: Trackable> fmt::Display for Item<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.news.contains(News::DESTROY) {
+            "[DESTROY]"
+        } else if self.news.contains(News::NEW) || self.news.contains(News::RELATED) {
+            "[NEW]"
+        } else {
+            "[UPDATE]"
+        };
+        let [original, reply] = &self.tuples;
+        let protocol = original.protocol();
+        write!(f, "{what:>9} {:<8} {}", name(protocol), protocol.0)?;
+        let tuples = [original, reply];
+        write_rest(f, self.state, tuples, self.traffic, self.status, self.mark)
+    }
+}
+
+/// State, both directions, status, mark, zone.
+fn write_rest<K: FlowKey>(
+    f: &mut fmt::Formatter<'_>,
+    state: Option<&str>,
+    tuples: [&K; 2],
+    traffic: [Traffic; 2],
+    status: Status,
+    mark: u32,
+) -> fmt::Result {
+    if let Some(state) = state {
+        write!(f, " {state}")?;
+    }
+    let zones = tuples.map(|tuple| tuple.fields().zone.id());
+    let [original, reply] = zones;
+    for (at, (tuple, Traffic { packets, bytes })) in tuples.into_iter().zip(traffic).enumerate() {
+        write_tuple(f, tuple)?;
+        match (at, original == reply) {
+            (0, false) if original != 0 => write!(f, " zone-orig={original}")?,
+            (1, false) if reply != 0 => write!(f, " zone-reply={reply}")?,
+            _ => {}
+        }
+        if packets > 0 {
+            write!(f, " packets={packets} bytes={bytes}")?;
+        }
+        if at == 0 && !status.contains(Status::SEEN_REPLY) {
+            f.write_str(" [UNREPLIED]")?;
+        }
+    }
+    if status.contains(Status::ASSURED) {
+        f.write_str(" [ASSURED]")?;
+    }
+    write!(f, " mark={mark}")?;
+    if original == reply && original != 0 {
+        write!(f, " zone={original}")?;
+    }
+    Ok(())
 }
 
 /// A protocol's name in listings.
@@ -114,6 +164,8 @@ fn write_tuple<K: FlowKey>(f: &mut fmt::Formatter<'_>, tuple: &K) -> fmt::Result
 ///     without: Status::ASSURED,
 ///     ..Filter::default()
 /// };
+/// // The same, in the words of the `conntrack` tool.
+/// assert_eq!("-p tcp --src 10.0.0.0/8 --status UNASSURED".parse(), Ok(filter));
 /// # Ok::<(), gufc::key::ParseCidrError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,8 +190,12 @@ pub struct Filter {
     pub zone: Option<Zone>,
     /// The mark under a mask.
     pub mark: Option<(u32, u32)>,
+    /// The state of a TCP connection; chooses no others.
+    pub tcp_phase: Option<TcpPhase>,
     /// Status bits that are all set.
     pub with: Status,
+    /// Status bits of which at least one is set; none asks for none.
+    pub any: Status,
     /// Status bits of which none is set.
     pub without: Status,
 }
@@ -164,7 +220,9 @@ impl Filter {
                 zone == original.zone || zone == reply.zone
             })
             && given(self.mark, |(mark, mask)| one.mark() & mask == mark & mask)
+            && given(self.tcp_phase, |phase| one.tcp_phase() == Some(phase))
             && one.status().contains(self.with)
+            && (self.any == Status::NONE || one.status().intersects(self.any))
             && !one.status().intersects(self.without)
     }
 }

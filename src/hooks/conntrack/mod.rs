@@ -67,6 +67,7 @@ mod table;
 mod tcp;
 mod timeouts;
 mod track;
+mod words;
 
 pub use bypass::Bypass;
 pub use config::{Config, Mode, TcpConfig};
@@ -83,6 +84,7 @@ pub use status::{News, Status};
 pub use tcp::TcpPhase;
 pub use timeouts::{TimeoutClass, Timeouts};
 pub use track::{Template, Tracked};
+pub use words::ParseFilterError;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use core::net::{Ipv4Addr, Ipv6Addr};

@@ -4,9 +4,9 @@
 //! Everything unusual does not [fit](fits), and then nothing has been changed, so that the whole procedure can judge the
 //! segment afresh: two ways through the code, one meaning.
 
-use super::state::{SACKS, TcpState};
+use super::state::TcpState;
 use super::table::{Event, TcpPhase};
-use super::window::{ACK_LAG_MIN, repeat, update};
+use super::window::{ACK_LAG_MIN, repeat, sack_edge, update};
 use super::{TcpConfig, TimeoutClass, Timeouts, lifetime_of};
 use crate::hook::Direction;
 use crate::packet::{Segment, TcpFlags};
@@ -14,22 +14,20 @@ use crate::packet::{Segment, TcpFlags};
 /// Whether the segment is plain and its numbers are within all bounds, so that [`advance`] does what the whole procedure
 /// would do. The connection is known to be assured, with a lifetime that traffic refreshes.
 ///
-/// A segment that sticks out to the right does not fit (it would stretch its receiver's window), nor does one with selective
-/// acknowledgements on a connection that uses them.
+/// A segment that sticks out to the right does not fit: it would stretch its receiver's window.
 #[inline]
 pub(in super::super) fn fits(state: &TcpState, direction: Direction, segment: &Segment) -> bool {
     let plain = segment.flags.0 & !TcpFlags::PSH.0 == TcpFlags::ACK.0
-        && state.phase() == TcpPhase::Established
-        && (segment.options.sack_blocks == 0 || state.flags(direction.reverse()) & SACKS == 0);
+        && state.phase() == TcpPhase::Established;
     let own = state.side(direction);
     let peer = state.side(direction.reverse());
-    let end = segment.end();
+    let (end, sack) = (segment.end(), sack_edge(state, direction, segment));
     let known = own.window != 0 && peer.window != 0;
     // Each difference is negative when its bound is broken (see the figure in `window`).
     let right = peer.grant - end; // more than I asks: the end, too
     let left = end - (own.end - peer.window); // II
-    let unsent = peer.end - segment.ack; // III
-    let old = segment.ack - (peer.end - own.window.max(ACK_LAG_MIN)); // IV
+    let unsent = peer.end - sack; // III
+    let old = sack - (peer.end - own.window.max(ACK_LAG_MIN)); // IV
     // I itself: the start may lie far before the end only in a segment longer than 2^31, which there is not.
     plain & known & ((right | left | unsent | old) >> 31 == 0)
 }
@@ -43,8 +41,8 @@ pub(in super::super) fn advance(
     tcp: &TcpConfig,
     timeouts: &Timeouts,
 ) -> TimeoutClass {
-    let end = segment.end();
-    update(state, direction, segment, end, segment.ack, segment.ack);
+    let (end, sack) = (segment.end(), sack_edge(state, direction, segment));
+    update(state, direction, segment, end, segment.ack, sack);
     repeat(state, direction, segment, segment.seq, segment.ack, end);
     state.set_last(direction, Event::Ack);
     lifetime_of(state, Event::Ack, TcpPhase::Established, tcp, timeouts)

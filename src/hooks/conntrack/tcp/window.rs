@@ -55,12 +55,7 @@ pub(super) fn check(
     let flags = segment.flags;
     let end = segment.end();
     let (mut seq, mut end_seen) = (segment.seq, end);
-    let (mut ack, mut sack) = (segment.ack, segment.ack);
-    if state.flags(receiver) & SACKS != 0 {
-        for (_, right) in segment.options.sack_ranges() {
-            sack = sack.max(*right);
-        }
-    }
+    let (mut ack, mut sack) = (segment.ack, sack_edge(state, direction, segment));
     (ack, sack) = (ack - setting.ack_shift, sack - setting.ack_shift);
 
     if state.side(sender).window == 0 {
@@ -114,6 +109,17 @@ pub(super) fn check(
         repeat(state, direction, segment, seq, ack, end_seen);
     }
     Fit::Accept
+}
+
+/// The highest number that a segment acknowledges, selectively or not (RFC 2018). Blocks count where its receiver has offered to
+/// read them.
+#[inline]
+pub(super) fn sack_edge(state: &TcpState, direction: Direction, segment: &Segment) -> Seq {
+    if segment.options.sack_blocks == 0 || state.flags(direction.reverse()) & SACKS == 0 {
+        return segment.ack;
+    }
+    let edges = segment.options.sack_ranges().iter();
+    edges.fold(segment.ack, |edge, (_, right)| edge.max(*right))
 }
 
 /// The four bounds.
