@@ -3,7 +3,7 @@
 use gufc::hook::{Class, Direction};
 use gufc::hooks::conntrack::{Config, Confirmation, Conntrack, Tracked};
 use gufc::key::{FlowKey, Protocol, Tuple};
-use gufc::packet::{Packet, Rewrite, Segment, SegmentOptions, Seq, TcpFlags};
+use gufc::packet::{Fragment, Packet, Rewrite, Segment, SegmentOptions, Seq, TcpFlags};
 use gufc::time::Instant;
 
 /// A packet that says of itself what a parser would find out.
@@ -14,6 +14,8 @@ pub(super) struct Told {
     pub(super) transport: Vec<u8>,
     pub(super) quoted: Option<Tuple>,
     pub(super) hop_limit: u8,
+    pub(super) fragment: Fragment,
+    pub(super) intact: bool,
 }
 
 impl Told {
@@ -24,6 +26,8 @@ impl Told {
             transport: Vec::new(),
             quoted: None,
             hop_limit: 64,
+            fragment: Fragment::Whole,
+            intact: true,
         }
     }
 
@@ -34,6 +38,8 @@ impl Told {
             transport: Vec::new(),
             quoted: None,
             hop_limit: 64,
+            fragment: Fragment::Whole,
+            intact: true,
         }
     }
 
@@ -85,6 +91,18 @@ impl Packet for Told {
 
     fn hop_limit(&self) -> u8 {
         self.hop_limit
+    }
+
+    fn fragment(&self) -> Fragment {
+        self.fragment
+    }
+
+    fn is_intact(&self) -> bool {
+        self.intact
+    }
+
+    fn tcp_flags(&self) -> TcpFlags {
+        self.segment.map_or(TcpFlags::NONE, |segment| segment.flags)
     }
 
     fn rewrite(&mut self, rewrite: &Rewrite<Tuple>) {

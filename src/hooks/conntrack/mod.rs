@@ -264,6 +264,12 @@ impl<K: Trackable> Conntrack<K> {
         (!self.table.hot(slot).clock.has_passed(now)).then(|| (self.table.id_of(slot), direction))
     }
 
+    /// What looking a tuple up goes through; for tests.
+    #[doc(hidden)]
+    pub fn trace(&self, key: &K) -> crate::trie::Trace {
+        self.table.trace(&key.at(Locality::default()))
+    }
+
     /// Every connection, confirmed or not, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = Connection<'_, K>> {
         (0..self.table.slots())

@@ -222,6 +222,10 @@ impl<K: Trackable> Table<K> {
         Some((number >> 1, direction))
     }
 
+    pub(super) fn trace(&self, tuple: &K) -> crate::trie::Trace {
+        self.index.trace(tuple)
+    }
+
     /// Makes a slot known by its tuple of `direction`; false when the index has no room.
     pub(super) fn publish(&mut self, slot: u32, direction: Direction) -> bool {
         let tuple = self.cold[slot as usize].tuples[direction as usize];
