@@ -1,11 +1,16 @@
 //! Reassembly: any order gives the datagram, nothing else does, and nothing costs more than it may.
 
+use gufc::hook::Class;
+use gufc::hooks::conntrack::{Config, Reason};
 use gufc::key::Tuple;
 use gufc::packet::{Fragment, Packet};
 use gufc::testing::prng::SplitMix64;
 use gufc::time::{Duration, Instant};
+use gufc::wire::build::{Datagram, Transport};
 use gufc::wire::{Arrival, Frame, Limits, Reassembler, Reassembly, Refusal, checksum};
 use proptest::prelude::*;
+
+use super::story::tracker;
 
 const NOW: Instant = Instant::from_secs(1);
 
@@ -211,4 +216,72 @@ fn a_spraying_source_displaces_its_own() {
         push(&mut reassembler, &last, NOW),
         Got::Complete(_)
     ));
+}
+
+/// In front of the tracker: a datagram is one packet with ports, in whatever order its fragments come, and its answer belongs to it. Without
+/// it each fragment is invalid; what overlaps or never completes leaves no connection.
+#[test]
+fn datagrams_in_pieces_are_tracked_by_their_ports() {
+    for (client, server) in [("10.0.0.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")] {
+        let [client, server] = [client, server].map(|text| text.parse().expect("an address"));
+        let datagram = |from, to, ports: [u16; 2]| {
+            let mut one = Datagram::new(from, to, Transport::udp(ports[0], ports[1]));
+            one.identification = 77;
+            let one = one.with_payload(&[9; 3_000]);
+            one.fragments(576).expect("pieces")
+        };
+        let mut chance = SplitMix64(5);
+        let mut tracker = tracker(Config::new(8, [1, 2]));
+        let mut reassembler = Reassembler::new(Limits::default());
+        for (mut pieces, class) in [
+            (datagram(client, server, [5, 53]), Class::New),
+            (datagram(server, client, [53, 5]), Class::Established),
+        ] {
+            assert!(pieces.len() >= 6);
+            for at in (1..pieces.len()).rev() {
+                pieces.swap(at, chance.below(at as u64 + 1) as usize);
+            }
+            let last = pieces.len() - 1;
+            for (number, piece) in pieces.iter_mut().enumerate() {
+                let frame: Frame<'_, Tuple> =
+                    Frame::ip(piece, &Arrival::default()).expect("a frame");
+                let bare = tracker.track(&frame, NOW);
+                assert_eq!(bare.reason, Some(Reason::Fragment), "by itself");
+                match reassembler.push(&frame, NOW) {
+                    Reassembly::Queued => assert!(number < last),
+                    Reassembly::Complete(bytes) => {
+                        assert_eq!(number, last);
+                        let frame: Frame<'_, Tuple> =
+                            Frame::ip(bytes, &Arrival::default()).expect("a frame");
+                        let tracked = tracker.track(&frame, NOW);
+                        assert_eq!(tracked.class, class, "{:?}", tracked.reason);
+                        let id = tracked.connection.expect("tracked");
+                        assert!(tracker.confirm(id, NOW).is_accept());
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert_eq!(tracker.len(), 1);
+        // A piece that overlaps by eight bytes ends its datagram.
+        let mut pieces = datagram(client, server, [6, 53]);
+        let mut longer = datagram(client, server, [6, 53]).remove(1);
+        let frame: Frame<'_, Tuple> =
+            Frame::ip(&mut pieces[0], &Arrival::default()).expect("a frame");
+        assert_eq!(reassembler.push(&frame, NOW), Reassembly::Queued);
+        let at = if client.is_ipv4() { 7 } else { 43 };
+        longer[at] -= if client.is_ipv4() { 1 } else { 8 };
+        if client.is_ipv4() {
+            longer[10..12].fill(0);
+            let sum = !checksum::sum(&longer[..20]);
+            longer[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        let frame: Frame<'_, Tuple> = Frame::ip(&mut longer, &Arrival::default()).expect("a frame");
+        assert_eq!(
+            reassembler.push(&frame, NOW),
+            Reassembly::Discarded(Refusal::Overlap)
+        );
+        assert!(reassembler.is_empty());
+        assert_eq!(tracker.len(), 1);
+    }
 }

@@ -158,6 +158,82 @@ fn neighbours_are_not_tracked() {
 }
 
 #[test]
+fn icmpv6_queries_and_errors() {
+    let mut tracker = tracker(Config::new(16, [1, 2]));
+    let message = |kind: u8, id: u8| {
+        Told::of(&format!(
+            "icmpv6 2001:db8::1 > 2001:db8::2 id {id} type {kind} code 0"
+        ))
+        .with(&[kind, 0, 0, 0, 0, id, 0, 1])
+    };
+    // Echo and node information; nothing else opens a connection, and no reply does.
+    for (kind, answer) in [(128, 129), (139, 140)] {
+        let ask = message(kind, 7);
+        assert_eq!(pass(&mut tracker, &ask, secs(1)).class, Class::New);
+        assert_eq!(
+            class_of(&tracker, &ask.key, secs(1)),
+            (TimeoutClass::Icmpv6, false)
+        );
+        let reply = ask.answered().with(&[answer, 0, 0, 0, 0, 7, 0, 1]);
+        let tracked = pass(&mut tracker, &reply, secs(1));
+        assert_eq!(tracked.direction, Some(Direction::Reply), "{answer}");
+        let stray = tracker.track(&message(answer, 9), secs(1));
+        assert_eq!(stray.reason, Some(Reason::IcmpType), "{answer}");
+    }
+    for kind in [138, 141, 144, 155, 200, 255] {
+        let tracked = tracker.track(&message(kind, 1), secs(1));
+        assert_eq!(tracked.reason, Some(Reason::IcmpType), "{kind}");
+    }
+    // Errors: the four that are named, and every other number below 128.
+    let error = |kind: u8, quoted: &str| {
+        Told::of(&format!(
+            "icmpv6 2001:db8::9 > 2001:db8::1 type {kind} code 0"
+        ))
+        .with(&[kind, 0, 0, 0, 0, 0, 0, 0])
+        .quoting(quoted)
+    };
+    let known = "icmpv6 2001:db8::1 > 2001:db8::2 id 7 type 128 code 0";
+    let unknown = "icmpv6 2001:db8::1 > 2001:db8::2 id 8 type 128 code 0";
+    for kind in [0, 1, 2, 3, 4, 100, 127] {
+        let tracked = tracker.track(&error(kind, known), secs(1));
+        assert_eq!(tracked.class, Class::Related, "{kind}");
+        let tracked = tracker.track(&error(kind, unknown), secs(1));
+        assert_eq!(tracked.reason, Some(Reason::IcmpUnknown), "{kind}");
+    }
+    tracker.check().expect("sound");
+}
+
+/// A redirect counts as an error where a neighbour sends it and quotes (RFC 4861 section 8.1).
+#[test]
+fn redirects_come_from_neighbours() {
+    let mut tracker = tracker(Config::new(8, [1, 2]));
+    let known = "icmpv6 2001:db8::1 > 2001:db8::2 id 7 type 128 code 0";
+    let ask = Told::of(known).with(&[128, 0, 0, 0, 0, 7, 0, 1]);
+    pass(&mut tracker, &ask, secs(1));
+    let redirect = |from: &str, hop_limit: u8, option: [u8; 2]| {
+        let mut bytes = vec![137, 0, 0, 0, 0, 0, 0, 0];
+        bytes.extend([0; 32]);
+        bytes.extend(option);
+        let packet = Told::of(&format!("icmpv6 {from} > 2001:db8::1 type 137 code 0"));
+        Told {
+            hop_limit,
+            ..packet.with(&bytes).quoting(known)
+        }
+    };
+    let fine = redirect("fe80::9", 255, [4, 9]);
+    assert_eq!(tracker.track(&fine, secs(1)).class, Class::Related);
+    for wrong in [
+        redirect("fe80::9", 254, [4, 9]),
+        redirect("2001:db8::9", 255, [4, 9]),
+        redirect("fe80::9", 255, [2, 1]),
+        redirect("fe80::9", 255, [4, 0]),
+    ] {
+        let tracked = tracker.track(&wrong, secs(1));
+        assert_eq!(tracked.reason, Some(Reason::Malformed));
+    }
+}
+
+#[test]
 fn gre_and_its_calls() {
     let mut tracker = tracker(Config::new(8, [1, 2]));
     let plain = Told::of("gre 10.0.0.1 > 192.0.2.2").with(&[0, 0, 8, 0]);

@@ -1,0 +1,2 @@
+mod conntrack;
+mod transparency;
