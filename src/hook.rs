@@ -47,6 +47,14 @@ pub trait Hook {
         let _ = step;
     }
 
+    /// Reads what [`run`](Judge::run) will read of the hook's own state for this step: called for all packets of a burst before
+    /// the first of them is processed, so that misses in the machine's caches overlap. Changes nothing, and its value, made of
+    /// what was read, means nothing. Default: reads nothing.
+    fn warm(&self, step: &Self::Step) -> u64 {
+        let _ = step;
+        0
+    }
+
     /// Whether a NIC may do the step's work, because it lets every packet pass, and all that a packet leaves behind in the hook
     /// is that it was counted: for every packet without SYN, FIN or RST the step would fit and would give the same context and verdict, and
     /// [`credit`](Self::credit) makes up for the packets that the hook did not see. Default: no.

@@ -54,6 +54,12 @@ pub trait Pipeline {
     /// Gives the hooks their steps back.
     fn release(&mut self, destiny: Self::Destiny);
 
+    /// Has every hook [read](Hook::warm) what running the destiny will read. Default: reads nothing.
+    fn warm(&self, destiny: &Self::Destiny) -> u64 {
+        let _ = destiny;
+        0
+    }
+
     /// Whether a NIC may do the whole destiny's work: every hook with a step [says so](Hook::may_offload). Default: no.
     fn may_offload(&self, destiny: &Self::Destiny) -> bool {
         let _ = destiny;
@@ -245,6 +251,15 @@ macro_rules! tuple_pipeline {
                 $(if let Some(step) = destiny.steps.$i {
                     self.$i.release(step);
                 })+
+            }
+
+            #[inline]
+            fn warm(&self, destiny: &Self::Destiny) -> u64 {
+                let mut read = 0;
+                $(if let Some(step) = &destiny.steps.$i {
+                    read ^= self.$i.warm(step);
+                })+
+                read
             }
 
             fn may_offload(&self, destiny: &Self::Destiny) -> bool {

@@ -54,6 +54,11 @@ impl<H: Pipeline, O: Observer> Pipeline for Observed<H, O> {
         self.hooks.release(destiny);
     }
 
+    #[inline]
+    fn warm(&self, destiny: &Self::Destiny) -> u64 {
+        self.hooks.warm(destiny)
+    }
+
     fn may_offload(&self, destiny: &Self::Destiny) -> bool {
         self.hooks.may_offload(destiny)
     }

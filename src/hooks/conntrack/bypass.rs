@@ -91,7 +91,8 @@ impl<K: Trackable> Conntrack<K> {
         let Some(hot) = self.table.hot_of_mut(bypass.id) else {
             return false;
         };
-        (hot.tcp, hot.clock) = (bypass.hot.tcp, bypass.hot.clock);
+        hot.tcp = bypass.hot.tcp;
+        hot.clock.set_as(bypass.hot.clock);
         for direction in Direction::BOTH {
             let (packets, bytes) = core::mem::take(&mut bypass.traffic[direction as usize]);
             self.table

@@ -6,7 +6,9 @@
 //!  Hot, 64 bytes, one line                             Cold, by key type
 //!  | TCP blocks 52 | generation 4 | clock 8 |          | tuples | born | master | mark | links | status | list |
 //!
-//!  clock: end of life, in 65,536 ns (48 bits) | class (8) | policy (4) | plain (1) | kind (3)
+//!  clock: end of life, in 524,288 ns (45 bits) | class (5) | brief (6) | policy (4) | plain (1) | kind (3)
+//!
+//!  brief: five status bits that a plain connection may have, and whether it has a mark, so that its packets need not read Cold
 //! ```
 
 use core::fmt;
@@ -83,18 +85,72 @@ impl Kind {
     ];
 }
 
-/// When a connection ends and by which rule, with its kind and policy.
+/// When a connection ends and by which rule, with its kind and policy, and a brief of its status.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock(u64);
 
+/// The lowest bit of each part.
+const END: u32 = 19;
+const CLASS: u32 = 14;
+const BRIEF: u32 = 8;
+const POLICY: u32 = 4;
+
+const _: () = assert!(TimeoutClass::COUNT <= 1 << (END - CLASS));
+
+/// The status bits that every plain connection has.
+const PLAIN: Status = Status::ASSURED
+    .union(Status::SEEN_REPLY)
+    .union(Status::CONFIRMED);
+/// Those that it may have, in the order of the brief's bits.
+const MAY_HAVE: [Status; 5] = [
+    Status::EXPECTED,
+    Status::SRC_NAT,
+    Status::DST_NAT,
+    Status::SRC_NAT_DONE,
+    Status::DST_NAT_DONE,
+];
+/// In the brief: the connection's mark is not zero.
+const MARKED: u64 = 1 << MAY_HAVE.len() << BRIEF;
+
 impl Clock {
     pub(super) fn new(class: TimeoutClass, policy: u8, kind: Kind) -> Self {
-        Self((class as u64) << 8 | u64::from(policy & 0x0f) << 4 | kind as u64)
+        Self((class as u64) << CLASS | u64::from(policy & 0x0f) << POLICY | kind as u64)
     }
 
     /// Lives until `end`, by the rule of `class`.
+    #[inline]
     pub(super) fn set(&mut self, end: Instant, class: TimeoutClass) {
-        self.0 = end.nanos() >> 16 << 16 | (class as u64) << 8 | self.0 & 0xff;
+        let kept = self.0 & ((1 << CLASS) - 1);
+        self.0 = end.nanos() >> END << END | (class as u64) << CLASS | kept;
+    }
+
+    /// Lives as long as `other`, by the same rule.
+    pub(super) fn set_as(&mut self, other: Self) {
+        self.set(other.end(), other.class());
+    }
+
+    /// Notes the status and mark of a connection that [is plain](Self::is_plain), or may become so.
+    pub(super) fn set_brief(&mut self, status: Status, mark: u32) {
+        let mut brief = if mark == 0 { 0 } else { MARKED };
+        for (bit, one) in MAY_HAVE.into_iter().enumerate() {
+            brief |= u64::from(status.contains(one)) << bit << BRIEF;
+        }
+        self.0 = self.0 & !(0x3f << BRIEF) | brief;
+    }
+
+    /// The status of a plain connection.
+    #[inline]
+    pub(super) fn plain_status(self) -> Status {
+        let brief = (self.0 >> BRIEF) as u16;
+        // EXPECTED is bit 0 of both; two bits of translation go to 4 and 5, two to 7 and 8.
+        let moved = brief & 1 | (brief & 0b110) << 3 | (brief & 0b1_1000) << 4;
+        Status(PLAIN.0 | moved)
+    }
+
+    /// Whether the mark of a plain connection is not zero.
+    #[inline]
+    pub(super) fn is_marked(self) -> bool {
+        self.0 & MARKED != 0
     }
 
     /// [`set`](Self::set), unless that moves the end by less than `slack`.
@@ -106,11 +162,11 @@ impl Clock {
     }
 
     pub(super) fn set_class(&mut self, class: TimeoutClass) {
-        self.0 = self.0 & !0xff00 | (class as u64) << 8;
+        self.0 = self.0 & !(0x1f << CLASS) | (class as u64) << CLASS;
     }
 
     pub(super) fn end(self) -> Instant {
-        Instant::from_nanos(self.0 >> 16 << 16)
+        Instant::from_nanos(self.0 >> END << END)
     }
 
     pub(super) fn has_passed(self, now: Instant) -> bool {
@@ -118,11 +174,11 @@ impl Clock {
     }
 
     pub(super) fn class(self) -> TimeoutClass {
-        TimeoutClass::from_number((self.0 >> 8) as u8)
+        TimeoutClass::from_number((self.0 >> CLASS) as u8 & 0x1f)
     }
 
     pub(super) fn policy(self) -> u8 {
-        (self.0 >> 4) as u8 & 0x0f
+        (self.0 >> POLICY) as u8 & 0x0f
     }
 
     pub(super) fn kind(self) -> Kind {
@@ -352,5 +408,33 @@ impl<K: FlowKey> Connection<'_, K> {
     /// The state of an SCTP association.
     pub fn sctp_phase(&self) -> Option<super::SctpPhase> {
         (self.hot.clock.kind() == Kind::Sctp).then(|| super::sctp::phase(&self.hot.tcp))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_connections_status_is_read_from_its_clock() {
+        for bits in 0..1 << MAY_HAVE.len() {
+            let mut status = PLAIN;
+            for (bit, one) in MAY_HAVE.into_iter().enumerate() {
+                if bits >> bit & 1 == 1 {
+                    status.set(one);
+                }
+            }
+            for mark in [0, 1, u32::MAX] {
+                let mut clock = Clock::new(TimeoutClass::Custom, 15, Kind::Sctp);
+                clock.set_brief(Status(u16::MAX), 1);
+                clock.set_brief(status, mark);
+                clock.set(Instant::NEVER, TimeoutClass::Udp);
+                assert_eq!(clock.plain_status(), status);
+                assert_eq!(clock.is_marked(), mark != 0);
+                let rest = (clock.policy(), clock.kind(), clock.class(), clock.is_plain());
+                assert_eq!(rest, (15, Kind::Sctp, TimeoutClass::Udp, false));
+                assert!(!clock.has_passed(Instant::from_nanos(u64::MAX - (1 << END))));
+            }
+        }
     }
 }

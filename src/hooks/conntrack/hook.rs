@@ -59,6 +59,19 @@ impl<K: Trackable> Hook for Conntrack<K> {
         Stages::of(Stage::Track)
     }
 
+    fn warm(&self, step: &TrackStep) -> u64 {
+        let TrackStep::Connection(id, _) = step else {
+            return 0;
+        };
+        let Some(hot) = self.table.hot_of(*id) else {
+            return 0;
+        };
+        if hot.clock.is_plain() {
+            return 1;
+        }
+        self.table.cold(id.slot).born.nanos()
+    }
+
     fn describe(&self, step: &TrackStep, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match step {
             TrackStep::Connection(id, direction) => write!(f, "connection {id}, {direction:?}"),
@@ -247,15 +260,25 @@ impl<K: Trackable> Conntrack<K> {
         context: &Context,
     ) -> Tracked {
         self.bury();
-        let Some(slot) = self.table.slot_of(id) else {
+        let Some(hot) = self.table.hot_of(id) else {
             return Tracked::UNTRACKED;
         };
-        if let Some(segment) = packet.segment() {
-            if self.table.hot(slot).clock.is_plain() {
+        let (slot, clock) = (id.slot, hot.clock);
+        if clock.is_plain() {
+            if let Some(segment) = packet.segment() {
                 self.advance(id, direction, &segment, packet.length(), context.now);
+                let mark = if clock.is_marked() {
+                    self.table.cold(slot).mark
+                } else {
+                    0
+                };
                 return Tracked {
                     class: Class::Established,
-                    ..self.attached(slot, direction)
+                    direction: Some(direction),
+                    connection: Some(id),
+                    status: clock.plain_status(),
+                    mark,
+                    ..Tracked::UNTRACKED
                 };
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! Apart because it is the same for every protocol.
 
-use super::connection::{Kind, Rank, Traffic};
+use super::connection::{Cold, Kind, Rank, Traffic};
 use super::tcp::TcpPhase;
 use super::{ConnId, Conntrack, News, Reason, Status, TimeoutClass, Trackable, sctp};
 use crate::key::{Family, Zone};
@@ -92,6 +92,7 @@ impl<K: Trackable> Conntrack<K> {
             return false;
         }
         cold.mark = changed;
+        self.rank(slot);
         self.tell_confirmed(slot, News::MARK);
         true
     }
@@ -309,8 +310,9 @@ impl<K: Trackable> Conntrack<K> {
     pub(super) fn rank(&mut self, slot: u32) {
         const KEPT: u16 = Status::ASSURED.0 | Status::SEEN_REPLY.0 | Status::CONFIRMED.0;
         const UNUSUAL: u16 = Status::FIXED_TIMEOUT.0 | Status::SEQ_ADJUST.0 | Status::HELPER.0;
-        let status = self.table.cold(slot).status;
+        let Cold { status, mark, .. } = *self.table.cold(slot);
         let hot = self.table.hot_mut(slot);
+        hot.clock.set_brief(status, mark);
         let kind = hot.clock.kind();
         let closing = match kind {
             Kind::Tcp => hot.tcp.phase().is_closing(),

@@ -49,6 +49,10 @@ impl<K: Trackable> Hook for Nat<K> {
             .and(Stage::Source)
     }
 
+    fn warm(&self, step: &NatStep<K>) -> u64 {
+        self.tracker.warm(&step.track)
+    }
+
     fn describe(&self, step: &NatStep<K>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.tracker.describe(&step.track, f)?;
         if let Some(rewrite) = &step.destination {
