@@ -20,7 +20,7 @@ use crate::packet::{Defect, Fragment};
 /// Bytes of the header without options.
 pub(super) const HEADER: usize = 20;
 /// The "more fragments" bit of the word at byte 6.
-const MORE: u16 = 0x2000;
+pub(super) const MORE: u16 = 0x2000;
 /// The "don't fragment" bit of the word at byte 6.
 pub(super) const DONT_FRAGMENT: u16 = 0x4000;
 /// The fragment offset in the word at byte 6, in units of 8 bytes.

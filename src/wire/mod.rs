@@ -38,6 +38,7 @@ mod arrival;
 pub mod build;
 pub mod checksum;
 mod crc32c;
+mod cut;
 mod ipv4;
 mod ipv6;
 mod layout;
@@ -53,6 +54,7 @@ mod window;
 
 pub use answer::{ANSWER_MAX, Notice, Unanswered};
 pub use arrival::{Arrival, Checksums};
+pub use cut::Cut;
 pub use link::Link;
 pub use reassembly::{Limits, Losses, Reassembler, Reassembly, Refusal};
 pub use translate::{HEADROOM, translate};

@@ -20,8 +20,9 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::cut::next_header_at;
 use super::layout::{DATAGRAM_MAX, bytes_at, put_at};
-use super::{Frame, FrameKey, Piece, checksum};
+use super::{Cut, Frame, FrameKey, Piece, checksum};
 use crate::key::{Family, Fields, Protocol, Zone};
 use crate::packet::Packet;
 use crate::time::{Duration, Instant};
@@ -94,7 +95,7 @@ pub enum Reassembly<'a> {
     /// It is kept, or was there already.
     Queued,
     /// It was the last one missing: this is the datagram, from the network header on. It has no fragmentation fields any
-    /// more, and right checksums if the sender's were.
+    /// more, and right checksums if the sender's were. [`Reassembler::cut`] says how it came.
     Complete(&'a mut [u8]),
     /// It is gone, with all that had come of its datagram.
     Discarded(Refusal),
@@ -145,8 +146,10 @@ pub struct Reassembler {
     /// The age of the next datagram.
     next: u64,
     losses: Losses,
-    /// The last datagram that was complete.
+    /// The last datagram that was complete,
     datagram: Vec<u8>,
+    /// and how it came.
+    cut: Cut,
 }
 
 type Source = (Family, u128, Zone);
@@ -194,6 +197,10 @@ struct Queue {
     /// The network header of the first fragment, with the extension headers that every fragment repeats.
     header: Vec<u8>,
     payload: Vec<u8>,
+    /// Bytes of the largest fragment, network header included.
+    largest: u32,
+    /// Whether one of them was not to be cut further.
+    dont_fragment: bool,
 }
 
 impl Queue {
@@ -214,6 +221,7 @@ impl Reassembler {
             next: 0,
             losses: Losses::default(),
             datagram: Vec::new(),
+            cut: Cut::default(),
         }
     }
 
@@ -230,6 +238,11 @@ impl Reassembler {
     /// Bytes kept.
     pub fn held_bytes(&self) -> usize {
         self.held
+    }
+
+    /// How the last datagram that became whole had been cut, so that it can be cut so again.
+    pub fn cut(&self) -> Cut {
+        self.cut
     }
 
     /// How datagrams ended that did not become whole.
@@ -335,6 +348,8 @@ impl Reassembler {
         let before = queue.held();
         let joined = queue.join(start, end, piece.more, gaps_max);
         if joined == Ok(true) {
+            queue.largest = queue.largest.max(frame.length());
+            queue.dont_fragment |= name.family == Family::V4 && frame.dont_fragment();
             if start == 0 {
                 queue.header.clear();
                 queue.header.extend_from_slice(header);
@@ -373,6 +388,8 @@ impl Reassembler {
             total: None,
             header: Vec::new(),
             payload: Vec::new(),
+            largest: 0,
+            dont_fragment: false,
         })
     }
 
@@ -433,6 +450,12 @@ impl Reassembler {
     fn finish(&mut self, name: Name) -> Result<(), Refusal> {
         let queue = self.forget(name).ok_or(Refusal::Malformed)?;
         let length = queue.held();
+        self.cut = Cut {
+            identification: name.identification,
+            largest: queue.largest,
+            repeated: queue.header.len() as u32,
+            dont_fragment: queue.dont_fragment,
+        };
         self.datagram.clear();
         self.datagram.extend_from_slice(&queue.header);
         self.datagram.extend_from_slice(&queue.payload);
@@ -546,16 +569,6 @@ impl<K: FrameKey> Frame<'_, K> {
     }
 }
 
-/// Where in an IPv6 header and its extension headers the number stands of what follows them.
-fn next_header_at(header: &[u8]) -> usize {
-    let (mut place, mut at) = (6, super::ipv6::HEADER);
-    while let Some([_, words]) = bytes_at::<2>(header, at) {
-        place = at;
-        at += (usize::from(words) + 1) * 8;
-    }
-    place
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -569,6 +582,8 @@ mod tests {
             total: None,
             header: Vec::new(),
             payload: Vec::new(),
+            largest: 0,
+            dont_fragment: false,
         };
         assert_eq!(queue.join(16, 24, true, 9), Ok(true));
         assert_eq!(queue.join(0, 8, true, 9), Ok(true));

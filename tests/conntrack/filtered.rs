@@ -251,6 +251,55 @@ fn zone() {
     assert_eq!(zones, [1, 0]);
 }
 
+/// Zones for one direction: two networks with the same client share an outside, where the replies come; whatever is cached, each packet
+/// is judged as the dataplane without a cache does.
+#[test]
+fn zone_of_one_direction() {
+    let zone = |id| gufc::key::Zone::new(id).expect("a zone");
+    let mut config = Config::new(64, [1, 2]);
+    config.reply_zones = vec![(zone(1), zone(0)), (zone(2), zone(0))];
+    let rules = "chain main {
+        policy drop
+        ct state established ct direction reply accept
+        ct state established accept
+        ct zone 1 ct state new accept
+        ct zone 2 ct state new accept
+    }";
+    let mut pair = Pair::new(&config, rules);
+    let ask = |network: u32, port: u32| {
+        let ask = Told::of(&format!("udp 10.0.0.1:{port} > 192.0.2.2:53"));
+        Told {
+            key: ask.key.in_zone(zone(network)),
+            ..ask
+        }
+    };
+    let answer = |port: u32| Told::of(&format!("udp 10.0.0.1:{port} > 192.0.2.2:53")).answered();
+    // Without translation the second network's client needs another port: its replies would be the first one's.
+    for (network, port, rule) in [(1, 5, 2), (2, 6, 3)] {
+        let first = pair.tell(&ask(network, port), secs(1));
+        assert_eq!((first.by.rule, first.path.is_cached()), (Some(rule), false));
+        for cached in [false, true] {
+            let got = pair.tell(&answer(port), secs(1));
+            assert_eq!((got.by.rule, got.path.is_cached()), (Some(0), cached));
+        }
+        let again = pair.tell(&ask(network, port), secs(1));
+        assert_eq!((again.by.rule, again.path.is_cached()), (Some(1), true));
+    }
+    // As in Linux, a packet from inside that has an answer's tuple is looked for where answers come.
+    let inward = pair.tell(&ask(1, 6).answered(), secs(1));
+    assert_eq!(inward.by.rule, Some(0));
+    let zones = |direction| {
+        let tracker = &pair.cached.hooks().0;
+        let ids: Vec<_> = tracker
+            .iter()
+            .map(|one| one.tuple(direction).fields().zone.id())
+            .collect();
+        ids
+    };
+    assert_eq!(zones(Direction::Original), [1, 2]);
+    assert_eq!(zones(Direction::Reply), [0, 0]);
+}
+
 /// `ct direction`: of the connection, whoever the packet's tuple looks like.
 #[test]
 fn direction() {

@@ -146,6 +146,56 @@ proptest! {
     }
 }
 
+proptest! {
+    /// What came in pieces leaves in the same pieces, to the byte, whatever order they came in; through a narrower link in smaller ones
+    /// that are the same datagram.
+    #[test]
+    fn datagrams_leave_as_they_came(seed: u64, v6: bool, size in 600..4_000usize, mtu in 100..600usize, options in 0..3usize) {
+        let mut chance = SplitMix64(seed);
+        let [from, to] = if v6 { ["2001:db8::1", "2001:db8::2"] } else { ["10.0.0.1", "192.0.2.2"] };
+        let [from, to] = [from, to].map(|text| text.parse().expect("an address"));
+        let payload = chance.bytes(size);
+        let mut large = Datagram::new(from, to, Transport::udp(5, 53)).with_payload(&payload);
+        large.identification = chance.next() as u32 & if v6 { u32::MAX } else { 0xffff };
+        large.hop_limit = chance.next() as u8;
+        // Hop-by-hop options stand in every fragment; so does an IPv4 option whose first bit is set.
+        match (v6, options) {
+            (true, 1..) => large.extensions.push((0, vec![1, 4, 0, 0, 0, 0])),
+            (false, 1) => large.options = vec![0x94, 4, 0, 0],
+            _ => {}
+        }
+        let came = large.fragments(mtu).expect("pieces");
+        let mut order: Vec<usize> = (0..came.len()).collect();
+        for at in (1..order.len()).rev() {
+            order.swap(at, chance.below(at as u64 + 1) as usize);
+        }
+        let mut reassembler = Reassembler::new(Limits::default());
+        let mut whole = None;
+        for at in order {
+            if let Got::Complete(bytes) = push(&mut reassembler, &came[at], NOW) {
+                whole = Some(bytes);
+            }
+        }
+        let whole = whole.expect("complete");
+        let cut = reassembler.cut();
+        prop_assert_eq!(cut.identification, large.identification);
+        prop_assert_eq!(cut.fragments(&whole, 9_000).expect("room"), came);
+        let narrow = cut.fragments(&whole, 90).expect("room");
+        prop_assert!(narrow.iter().all(|piece| piece.len() <= 90));
+        let mut again = None;
+        let limits = Limits { gaps_max: 200, ..Limits::default() };
+        let mut other = Reassembler::new(limits);
+        for piece in &narrow {
+            if let Got::Complete(bytes) = push(&mut other, piece, NOW) {
+                again = Some(bytes);
+            }
+        }
+        prop_assert_eq!(again, Some(whole.clone()));
+        prop_assert_eq!(cut.fragments(&whole, 27).is_err(), true, "no room");
+        prop_assert_eq!(cut.fragments(&whole[..10], 1).is_err(), true, "no header");
+    }
+}
+
 #[test]
 fn overlaps_discard_everything() {
     let mut reassembler = Reassembler::new(Limits::default());

@@ -5,6 +5,7 @@
 use alloc::vec::Vec;
 
 use super::Timeouts;
+use crate::key::Zone;
 use crate::time::Duration;
 
 /// Whose judgement the tracker gives.
@@ -88,6 +89,11 @@ pub struct Config {
     pub pending_max: u32,
     /// Announced connections at once.
     pub expectations_max: u32,
+    /// For a packet that comes in the first zone of a pair and opens a connection, the zone in which its replies come, so that
+    /// networks with the same addresses, each in a zone of its own, share one outside. In zones that are not listed, replies come
+    /// where the packet came. The last pair of a zone counts. [`Template::zones`](super::Template::zones) says the same for one
+    /// packet.
+    pub reply_zones: Vec<(Zone, Zone)>,
 }
 
 impl Config {
@@ -106,6 +112,7 @@ impl Config {
             per_source_max: None,
             pending_max: 32,
             expectations_max: 256,
+            reply_zones: Vec::new(),
         }
     }
 }

@@ -24,8 +24,67 @@
 //! | SCTP | eight states | verification tags |
 //! | others | | addresses and protocol |
 //!
-//! The behaviour is that of Linux 6.18, packet by packet ([`Mode::Linux`]), or the same with a short list of doors closed
-//! ([`Mode::Hardened`]).
+//! # Modes
+//!
+//! The behaviour is that of Linux 6.18, packet by packet ([`Mode::Linux`]). [`Mode::Hardened`] is the same but for four doors, each of
+//! which is open there to somebody who sees nothing of the connection:
+//!
+//! | | in Linux | hardened |
+//! |---|---|---|
+//! | 1 | a forged SYN, and a forged reset that acknowledges it, close an established connection | the reset passes and changes nothing |
+//! | 2 | a SYN/ACK that is refused leaves its numbers behind | windows are set by what is accepted only |
+//! | 3 | an ICMP error is related whatever number the quoted TCP segment has | it was sent, and not long ago |
+//! | 4 | from the first FIN on any reset closes | it is exact; after the end none is believed |
+//!
+//! # Zones
+//!
+//! Equal tuples in different zones are different connections. A connection may have one zone for both its directions, or another for
+//! its replies ([`Config::reply_zones`], [`Template::zones`]).
+//!
+//! # Time
+//!
+//! A connection's lifetime begins anew with each packet that belongs to it, its length chosen by what the connection is by then
+//! ([`TimeoutClass`]), out of one of the profiles ([`Timeouts::LINUX`], [`Timeouts::RFC`], or others; [`Template::policy`]).
+//!
+//! *Slack* ([`Config::slack`]) leaves out what would move the end by less: connections end up to so much sooner, never later. A hook's
+//! step keeps the time of every packet, so behind a cache nothing is different. Where somebody else forwards the packets of a connection
+//! ([`Bypass`]) there are two ways to keep time:
+//!
+//! - *Flush.* The tracker takes the connection back before its time is over. Its next packet then comes here, or none does.
+//! - *Callback.* The forwarder says now and then, and when the flow ages out, what it has seen ([`Conntrack::take_back`]), or at least
+//!   when ([`Conntrack::take_back_blind`]).
+//!
+//! # Room
+//!
+//! A table that is full puts out, oldest first: what has expired, what has had no reply, what is not assured, what is closing. What is
+//! established and assured stays, and then the newcomer's packet is dropped. A source may be given a limit of its own
+//! ([`Config::per_source_max`]). Whatever is invalid, not believed or dropped has a [`Reason`], and each reason a
+//! [counter](Conntrack::count).
+//!
+//! # Seen and managed
+//!
+//! [`Conntrack::iter`] with [`Connection::line`] lists as `conntrack -L` does, a [`Filter`] chooses by its words,
+//! [`Conntrack::delete_where`] deletes what one chooses, [`Conntrack::next_news`] tells what happened:
+//!
+//! ```
+//! use gufc::hooks::conntrack::{Config, Conntrack, Filter};
+//! use gufc::key::Tuple;
+//! use gufc::time::Instant;
+//!
+//! let config = Config { news_capacity: 1024, ..Config::new(1024, [1, 2]) };
+//! let mut tracker: Conntrack<Tuple> = Conntrack::try_new(config)?;
+//! let filter: Filter = "-p tcp --state SYN_SENT -s 10.0.0.0/8".parse()?;
+//! for one in tracker.iter().filter(|one| filter.matches(one)) {
+//!     println!("{}", one.line(Instant::START));
+//! }
+//! assert_eq!(tracker.delete_where(|one| filter.matches(one)), 0);
+//! while let Some(item) = tracker.next_news() {
+//!     println!("{item}");
+//! }
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
+//! # A packet
 //!
 //! ```
 //! use gufc::hook::{Class, Direction};

@@ -87,7 +87,22 @@ impl<K: Trackable> Conntrack<K> {
     /// verified.
     #[must_use = "a packet without a place must be dropped, a new connection confirmed or refused"]
     pub fn track<P: Packet<Key = K>>(&mut self, packet: &P, now: Instant) -> Tracked {
-        self.track_with(packet, now, &Template::default())
+        let template = self.template_of(&packet.key());
+        self.track_with(packet, now, &template)
+    }
+
+    /// What packets with this key are tracked with where nobody says otherwise. Cost: O(zones listed).
+    pub(super) fn template_of(&self, key: &K) -> Template {
+        let pairs = &self.config.reply_zones;
+        if pairs.is_empty() {
+            return Template::default();
+        }
+        let zone = key.fields().zone;
+        let pair = pairs.iter().rev().find(|(from, _)| *from == zone);
+        Template {
+            zones: pair.map(|(from, to)| [*from, *to]),
+            ..Template::default()
+        }
     }
 
     /// The same, in the zones and with the beginnings of `template`.
