@@ -130,6 +130,20 @@ pub trait Judge<P: Packet>: Hook {
         Recheck::Judge
     }
 
+    /// A second look, for [shadow mode](crate::pipeline::Shadowed): what judging this packet at this stage would come to, found
+    /// out without changing anything. Asked right before `step` is run on a packet of a cached flow; neither the packet nor the
+    /// context has been touched by this hook at this stage. It may be as slow as judging, and may allocate. Default: cannot tell.
+    fn rejudge(
+        &self,
+        stage: Stage,
+        packet: &P,
+        context: &Context,
+        step: Option<&Self::Step>,
+    ) -> Option<Rejudged> {
+        let _ = (stage, packet, context, step);
+        None
+    }
+
     /// A packet that hooks judged has got its verdict: make permanent or take back what the judgement
     /// prepared. Called once for each packet that was judged, on every hook, also those not asked.
     fn settle(
@@ -232,6 +246,15 @@ pub enum Judgement {
         /// need never be asked. The verdicts may differ.
         constant: bool,
     },
+}
+
+/// What a hook's [second look](Judge::rejudge) at a packet of a cached flow comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejudged {
+    /// Whether judging would leave the step that is there.
+    pub keeps: bool,
+    /// Whether judging would end the packet's way, and how.
+    pub verdict: Option<Verdict>,
 }
 
 /// What becomes of a step that an edit touched.

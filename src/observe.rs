@@ -3,6 +3,8 @@
 //! Apart from the counters, which say how often, because an observer is told which flow and when. A pipeline that is wrapped in
 //! [`Observed`](crate::pipeline::Observed) has one; for all others the calls are empty functions that leave nothing behind.
 
+use core::fmt;
+
 use crate::epoch::Generation;
 use crate::key::Fields;
 use crate::verdict::{Path, Verdict};
@@ -30,6 +32,16 @@ pub enum Event {
         /// The generation from which it holds.
         generation: Generation,
     },
+    /// A second look at a packet of a cached flow came to something else than what is cached: a hook breaks its
+    /// [laws](crate::hook::Judge#laws), or an edit of it named too few flows. See [`Shadowed`](crate::pipeline::Shadowed).
+    Disagreed {
+        /// Its flow, as it arrived.
+        flow: Fields,
+        /// The hook, the first of those that disagree.
+        hook: &'static str,
+        /// In what.
+        what: Difference,
+    },
     /// A session ended.
     Ended {
         /// Its original direction, as it arrived.
@@ -41,6 +53,31 @@ pub enum Event {
         /// Bytes likewise.
         bytes: [u64; 2],
     },
+}
+
+/// What a hook's second look finds different from what is cached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Difference {
+    /// The hook has no interest in the flow, yet it has a step.
+    Interest,
+    /// The hook wants to be shown packets that would not be shown to it.
+    Trigger,
+    /// Judging would leave another step.
+    Step,
+    /// The step ended the packet's way where judging would not, or the other way round, or with another verdict.
+    Verdict,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interest => "no interest in the flow any more",
+            Self::Trigger => "packets are not shown",
+            Self::Step => "another step",
+            Self::Verdict => "another verdict",
+        })
+    }
 }
 
 /// Why a session ended.

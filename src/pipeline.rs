@@ -8,8 +8,10 @@
 //! ```
 
 mod observed;
+mod shadowed;
 
 pub use observed::Observed;
+pub use shadowed::Shadowed;
 
 use core::fmt;
 
@@ -17,7 +19,7 @@ use crate::destiny::{Destiny, Steps};
 use crate::epoch::View;
 use crate::hook::{Context, Hook, HookSet, Interests, Judge, Judgement, Recheck, Stage, Views};
 use crate::interest::{Scratch, Trigger};
-use crate::observe::Event;
+use crate::observe::{Difference, Event};
 use crate::packet::Packet;
 use crate::verdict::Verdict;
 
@@ -49,6 +51,13 @@ pub trait Pipeline {
     #[inline(always)]
     fn observe(&mut self, event: impl FnOnce() -> Event) {
         let _ = event;
+    }
+
+    /// Whether the next hit is one of those that hooks look at [a second time](Walk::run_beside). [`Shadowed`] says so now and
+    /// then; all others never do, and then it costs nothing.
+    #[inline(always)]
+    fn samples(&mut self) -> bool {
+        false
     }
 
     /// Gives the hooks their steps back.
@@ -105,6 +114,20 @@ pub trait Walk<P: Packet>: Pipeline {
     /// When no trigger fires and [`fits`](Self::fits) holds, this is what judging the packet afresh
     /// would do.
     fn run(&mut self, destiny: &Self::Destiny, packet: &mut P, context: &mut Context) -> Verdict;
+
+    /// [`run`](Self::run), and beside it a second look by each hook but those in `kept`, whose steps are not meant to be what
+    /// judging would leave. Gives the place of the first hook that disagrees, and in what. Default: nobody looks.
+    fn run_beside(
+        &mut self,
+        destiny: &Self::Destiny,
+        kept: HookSet,
+        packet: &mut P,
+        context: &mut Context,
+        scratch: &mut Scratch,
+    ) -> (Verdict, Option<(usize, Difference)>) {
+        let _ = (kept, scratch);
+        (self.run(destiny, packet, context), None)
+    }
 
     /// Asks the hooks in `touched` about their steps and gives those that must judge the next packet.
     fn recheck(
@@ -192,6 +215,45 @@ fn visit<P: Packet, H: Judge<P>>(
             Judgement::Continue
         }
     }
+}
+
+/// One hook's part of [`Walk::run_beside`] at one stage: what its step does, and in what a second look differs from that.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the whole state of one visit, borrowed in parts"
+)]
+fn run_one_beside<P: Packet, H: Judge<P>>(
+    hook: &mut H,
+    kept: bool,
+    stage: Stage,
+    step: Option<&H::Step>,
+    trigger: Trigger,
+    packet: &mut P,
+    context: &mut Context,
+    scratch: &mut Scratch,
+) -> (Option<Verdict>, Option<Difference>) {
+    let (mut differs, mut again) = (None, None);
+    if !kept {
+        match interest_of(hook, &packet.key(), scratch) {
+            None if step.is_some() && stage == hook.stages().first() => {
+                differs = Some(Difference::Interest);
+            }
+            None => {}
+            Some(wanted) if !trigger.covers(wanted) => differs = Some(Difference::Trigger),
+            Some(_) => again = hook.rejudge(stage, packet, context, step),
+        }
+    }
+    let verdict = step.and_then(|step| hook.run(stage, step, packet, context));
+    if let Some(again) = again {
+        differs = if !again.keeps {
+            Some(Difference::Step)
+        } else if again.verdict != verdict {
+            Some(Difference::Verdict)
+        } else {
+            None
+        };
+    }
+    (verdict, differs)
 }
 
 /// One hook's part of [`Walk::recheck`]: whether it, or all, must judge the next packet.
@@ -380,6 +442,31 @@ macro_rules! tuple_pipeline {
                     return verdict;
                 }
                 Verdict::Accept
+            }
+
+            fn run_beside(
+                &mut self,
+                destiny: &Self::Destiny,
+                kept: HookSet,
+                packet: &mut P,
+                context: &mut Context,
+                scratch: &mut Scratch,
+            ) -> (Verdict, Option<(usize, Difference)>) {
+                let mut found = None;
+                for stage in Stage::ALL {
+                    $(if self.$i.stages().contains(stage) {
+                        let (kept, trigger) = (kept.contains($i), destiny.triggers[$i]);
+                        let step = destiny.steps.$i.as_ref();
+                        let hook = &mut self.$i;
+                        let (verdict, differs) =
+                            run_one_beside(hook, kept, stage, step, trigger, packet, context, scratch);
+                        found = found.or(differs.map(|what| ($i, what)));
+                        if let Some(verdict) = verdict {
+                            return (verdict, found);
+                        }
+                    })+
+                }
+                (Verdict::Accept, found)
             }
 
             fn recheck(

@@ -19,6 +19,7 @@ mod prefix;
 mod regressions;
 mod routes;
 mod segments;
+mod shadow;
 mod sockets;
 mod transparency;
 mod wire;

@@ -5,6 +5,7 @@ use super::session::Entry;
 use crate::hook::{Context, HookSet};
 use crate::interest::Signals;
 use crate::key::FlowKey;
+use crate::observe::{Difference, Event};
 use crate::packet::Packet;
 use crate::pipeline::{Pipeline, Walk};
 use crate::trie::Indexed;
@@ -60,15 +61,19 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             }
             path = Path::Restamped;
         }
-        let verdict = self.run(entry, packet, context).ok_or(NotReady::Asked)?;
+        let verdict = self
+            .run(entry, false, packet, context)
+            .ok_or(NotReady::Asked)?;
         Ok((verdict, path))
     }
 
-    /// Runs the entry's destiny on a packet, whatever its stamp; `None`, and nothing done, where a hook must see the packet.
+    /// Runs the entry's destiny on a packet, which is known to be right or, where it is `stale`, allowed not to be; `None`, and
+    /// nothing done, where a hook must see the packet.
     #[inline]
     pub(super) fn run<P: Packet<Key = K>>(
         &mut self,
         entry: Entry,
+        stale: bool,
         packet: &mut P,
         context: &mut Context,
     ) -> Option<Verdict>
@@ -86,6 +91,30 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         session.touch(context.now);
         let half = &mut session.halves[entry.direction as usize];
         half.count(packet.length());
+        if !stale && self.hooks.samples() {
+            let kept = session.kept;
+            let (flow, scratch) = (packet.key(), &mut self.scratch);
+            let (verdict, differs) =
+                self.hooks
+                    .run_beside(&half.destiny, kept, packet, context, scratch);
+            self.looked(&flow, differs);
+            return Some(verdict);
+        }
         Some(self.hooks.run(&half.destiny, packet, context))
+    }
+
+    /// Hooks have looked again at a hit.
+    #[cold]
+    pub(super) fn looked(&mut self, flow: &K, differs: Option<(usize, Difference)>) {
+        self.stats.shadowed += 1;
+        if let Some((index, what)) = differs {
+            self.stats.disagreed += 1;
+            let hook = self.hooks.name_of(index).unwrap_or("");
+            self.hooks.observe(|| Event::Disagreed {
+                flow: flow.fields(),
+                hook,
+                what,
+            });
+        }
     }
 }

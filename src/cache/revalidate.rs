@@ -66,7 +66,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 half.pending = half.pending.union(judge);
             }
         }
-        match self.run(entry, packet, context) {
+        match self.run(entry, false, packet, context) {
             Some(verdict) => (verdict, path),
             None => self.revisit(entry, packet, context),
         }
@@ -86,7 +86,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     {
         let touched = touched[entry.direction as usize];
         if touched.without(self.policies.slack).is_empty() {
-            if let Some(verdict) = self.run(entry, packet, context) {
+            if let Some(verdict) = self.run(entry, true, packet, context) {
                 return match touched.is_empty() {
                     true => (verdict, Path::Hit),
                     false => (verdict, Path::Stale),

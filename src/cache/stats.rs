@@ -43,6 +43,10 @@ pub struct Stats {
     pub ended: [u64; End::COUNT],
     /// Times that a session kept the steps of hooks whose edits touched it.
     pub grandfathered: u64,
+    /// Hits that hooks looked at a second time, as [`Shadowed`](crate::pipeline::Shadowed) drew them.
+    pub shadowed: u64,
+    /// Second looks that came to something else than what was cached. Anything but 0 is a mistake in some hook.
+    pub disagreed: u64,
     /// Commits published.
     pub commits: u64,
     /// Region tests made for entries older than the last commit.

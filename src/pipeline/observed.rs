@@ -5,7 +5,7 @@ use core::fmt;
 use super::{Pipeline, Walk};
 use crate::hook::{Context, HookSet, Judgement, Views};
 use crate::interest::Scratch;
-use crate::observe::{Event, Observer};
+use crate::observe::{Difference, Event, Observer};
 use crate::packet::Packet;
 use crate::verdict::Verdict;
 
@@ -41,6 +41,10 @@ impl<H: Pipeline, O: Observer> Pipeline for Observed<H, O> {
         self.hooks.hooks_named(name)
     }
 
+    fn name_of(&self, index: usize) -> Option<&'static str> {
+        self.hooks.name_of(index)
+    }
+
     fn holders(&self, destiny: &Self::Destiny) -> HookSet {
         self.hooks.holders(destiny)
     }
@@ -48,6 +52,11 @@ impl<H: Pipeline, O: Observer> Pipeline for Observed<H, O> {
     #[inline]
     fn observe(&mut self, event: impl FnOnce() -> Event) {
         self.observer.observe(&event());
+    }
+
+    #[inline]
+    fn samples(&mut self) -> bool {
+        self.hooks.samples()
     }
 
     fn release(&mut self, destiny: Self::Destiny) {
@@ -102,6 +111,18 @@ impl<P: Packet, H: Walk<P>, O: Observer> Walk<P> for Observed<H, O> {
     #[inline]
     fn run(&mut self, destiny: &Self::Destiny, packet: &mut P, context: &mut Context) -> Verdict {
         self.hooks.run(destiny, packet, context)
+    }
+
+    fn run_beside(
+        &mut self,
+        destiny: &Self::Destiny,
+        kept: HookSet,
+        packet: &mut P,
+        context: &mut Context,
+        scratch: &mut Scratch,
+    ) -> (Verdict, Option<(usize, Difference)>) {
+        self.hooks
+            .run_beside(destiny, kept, packet, context, scratch)
     }
 
     fn recheck(

@@ -28,7 +28,8 @@ use super::facts::Facts;
 use super::tcp::{self, Setting};
 use super::{ConnId, Conntrack, Outcome, Status, Template, Trackable, Tracked};
 use crate::hook::{
-    Caching, Class, Context, Direction, Hook, Judge, Judgement, Recheck, Stage, Stages, Track,
+    Caching, Class, Context, Direction, Hook, Judge, Judgement, Recheck, Rejudged, Stage, Stages,
+    Track,
 };
 use crate::interest::Trigger;
 use crate::key::Protocol;
@@ -165,6 +166,24 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Conntrack<K> {
         };
         context.track = Some(tracked.track());
         None
+    }
+
+    /// Whether the flow's connection is still the one of the step. What becomes of the packet in it, `fits` has said.
+    fn rejudge(
+        &self,
+        _: Stage,
+        packet: &P,
+        context: &Context,
+        step: Option<&TrackStep>,
+    ) -> Option<Rejudged> {
+        let TrackStep::Connection(id, _) = *step? else {
+            return None;
+        };
+        let found = self.find(&packet.key(), context.now);
+        Some(Rejudged {
+            keeps: found.is_some_and(|(found, _)| found == id),
+            verdict: None,
+        })
     }
 
     fn recheck(&mut self, _: Option<&TrackStep>, _: &K) -> Recheck<TrackStep> {

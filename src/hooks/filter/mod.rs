@@ -73,7 +73,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::epoch::Change;
-use crate::hook::{Caching, Context, Hook, Interests, Judge, Judgement, Recheck, Stage};
+use crate::hook::{Caching, Context, Hook, Interests, Judge, Judgement, Recheck, Rejudged, Stage};
 use crate::interest::{Scratch, Trigger};
 use crate::key::FlowKey;
 use crate::packet::Packet;
@@ -314,6 +314,37 @@ impl Filter {
         let subject = Subject { flow, transport };
         let through = expand(&self.rules, MAIN, &subject, &mut self.scratch, draft);
         draft.denies_all &= !through || self.policy == Policy::Drop;
+    }
+
+    /// What a packet would meet in a program, counting nothing.
+    fn preview<P: Packet>(
+        &self,
+        steps: &[Step],
+        packet: &P,
+        mut context: Context,
+    ) -> Option<Verdict> {
+        let mut at = 0;
+        while let Some(step) = steps.get(at as usize) {
+            let Branch { holds, fails } = step.branch;
+            let next = match self.rules.at(step.slot) {
+                Some(held) if held.rule.conditions.hold(packet, &context) => {
+                    context.mark = held.rule.set_mark.unwrap_or(context.mark);
+                    match held.rule.action {
+                        Action::Accept => return None,
+                        Action::Drop => return Some(Verdict::Drop),
+                        Action::Reject(answer) => return Some(Verdict::Reject(answer)),
+                        _ => holds,
+                    }
+                }
+                None if step.slot == NO_RULE => holds,
+                _ => fails,
+            };
+            if next <= at {
+                break;
+            }
+            at = next;
+        }
+        (self.policy == Policy::Drop).then_some(Verdict::Drop)
     }
 
     /// The program in `draft`, one more user; `None` where there are too many or it is too long.
@@ -574,6 +605,27 @@ impl<P: Packet> Judge<P> for Filter {
             packet,
             context,
         )
+    }
+
+    fn rejudge(
+        &self,
+        _: Stage,
+        packet: &P,
+        context: &Context,
+        step: Option<&ProgramId>,
+    ) -> Option<Rejudged> {
+        let (mut draft, mut scratch) = (Draft::default(), Scratch::new());
+        draft.clear();
+        let subject = Subject {
+            flow: &packet.key().fields(),
+            transport: has_transport(packet),
+        };
+        expand(&self.rules, MAIN, &subject, &mut scratch, &mut draft);
+        let program = step.and_then(|step| self.programs.get(*step));
+        Some(Rejudged {
+            keeps: program.is_some_and(|program| program.is_of(&draft, self.policy)),
+            verdict: self.preview(&draft.steps, packet, *context),
+        })
     }
 
     fn recheck(&mut self, step: Option<&ProgramId>, flow: &P::Key) -> Recheck<ProgramId> {

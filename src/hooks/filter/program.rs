@@ -120,6 +120,12 @@ pub(super) struct Program {
 }
 
 impl Program {
+    /// Whether it is what a draft would become.
+    pub(super) fn is_of(&self, draft: &Draft, policy: Policy) -> bool {
+        let ids = draft.steps.iter().map(|step| step.id);
+        self.policy == policy && self.ids.iter().copied().eq(ids)
+    }
+
     /// The rules by slot, in order.
     #[inline]
     pub(super) fn rules(&self) -> impl Iterator<Item = RuleSlot> {

@@ -14,7 +14,7 @@ use core::fmt;
 use super::action::{Action, End, Range};
 use super::{NAME, Nat, Opening, Refusal, is_decided, moved};
 use crate::hook::{
-    Caching, Class, Context, Direction, Hook, Judge, Judgement, Recheck, Stage, Stages,
+    Caching, Class, Context, Direction, Hook, Judge, Judgement, Recheck, Rejudged, Stage, Stages,
 };
 use crate::hooks::conntrack::{ConnId, Conntrack, Status, TrackStep, Trackable};
 use crate::interest::Trigger;
@@ -191,6 +191,35 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
                 verdict
             }
         }
+    }
+
+    fn rejudge(
+        &self,
+        stage: Stage,
+        packet: &P,
+        context: &Context,
+        step: Option<&NatStep<K>>,
+    ) -> Option<Rejudged> {
+        let step = step?;
+        let (end, rewrite) = match stage {
+            Stage::Destination => (End::Destination, step.destination),
+            Stage::Source => (End::Source, step.source),
+            _ => {
+                return self
+                    .tracker
+                    .rejudge(stage, packet, context, Some(&step.track));
+            }
+        };
+        let TrackStep::Connection(id, direction) = step.track else {
+            return None;
+        };
+        let egress = context.egress.map(|egress| egress.interface);
+        let bound = step.masqueraded.filter(|_| end == End::Source);
+        let moved = bound.is_some() && egress.is_some() && bound != egress;
+        Some(Rejudged {
+            keeps: self.rewrite_of(&packet.key(), end, id, direction) == rewrite,
+            verdict: moved.then_some(Verdict::Drop),
+        })
     }
 
     fn recheck(&mut self, _: Option<&NatStep<K>>, _: &K) -> Recheck<NatStep<K>> {

@@ -24,7 +24,7 @@ use core::fmt;
 use core::net::IpAddr;
 
 use crate::epoch::{Change, View};
-use crate::hook::{Context, Hook, Interests, Judge, Judgement, Recheck, Stage, Stages};
+use crate::hook::{Context, Hook, Interests, Judge, Judgement, Recheck, Rejudged, Stage, Stages};
 use crate::interest::Trigger;
 use crate::key::{Cidr, FlowKey, Pattern, Zone};
 use crate::packet::{Interface, Origin, Packet};
@@ -656,6 +656,21 @@ impl<P: Packet> Judge<P> for Routes {
         context: &mut Context,
     ) -> Option<Verdict> {
         self.apply(*step, packet, context)
+    }
+
+    fn rejudge(&self, _: Stage, packet: &P, _: &Context, step: Option<&Step>) -> Option<Rejudged> {
+        let now = self.step(&packet.key());
+        let verdict = now.and_then(|now| match now {
+            now if self.leads_to(now).is_some() => {
+                self.is_spent(now, packet).then_some(Verdict::Drop)
+            }
+            Step::Unreachable(answer) => Some(Verdict::Reject(answer)),
+            _ => Some(Verdict::Drop),
+        });
+        Some(Rejudged {
+            keeps: now == step.copied(),
+            verdict,
+        })
     }
 
     fn recheck(&mut self, step: Option<&Step>, flow: &P::Key) -> Recheck<Step> {

@@ -43,7 +43,7 @@ use core::fmt;
 use core::net::IpAddr;
 
 use crate::epoch::{Change, View};
-use crate::hook::{Context, Hook, Judge, Judgement, Recheck, Stage};
+use crate::hook::{Context, Hook, Judge, Judgement, Recheck, Rejudged, Stage};
 use crate::interest::Trigger;
 use crate::key::{Family, FlowKey, Protocol, Zone};
 use crate::packet::{Interface, Packet};
@@ -291,19 +291,22 @@ impl<K: FlowKey + Indexed> Sockets<K> {
             return None;
         }
         self.unclaimed += 1;
+        let refusal = self.refusal(protocol);
+        if refusal.is_some() {
+            context.by = By {
+                hook: NAME,
+                rule: None,
+            };
+        }
+        refusal
+    }
+
+    /// What a packet that no socket takes ends with; `None` where it goes on.
+    fn refusal(&self, protocol: Protocol) -> Option<Verdict> {
         match self.absent {
             Absent::Accept => None,
-            Absent::Refuse => {
-                context.by = By {
-                    hook: NAME,
-                    rule: None,
-                };
-                Some(Verdict::Reject(if protocol == Protocol::TCP {
-                    Answer::TcpReset
-                } else {
-                    Answer::PortUnreachable
-                }))
-            }
+            Absent::Refuse if protocol == Protocol::TCP => Some(Verdict::Reject(Answer::TcpReset)),
+            Absent::Refuse => Some(Verdict::Reject(Answer::PortUnreachable)),
         }
     }
 }
@@ -400,6 +403,18 @@ impl<K: FlowKey + Indexed, P: Packet<Key = K>> Judge<P> for Sockets<K> {
     #[inline]
     fn run(&mut self, _: Stage, step: &Step, _: &mut P, context: &mut Context) -> Option<Verdict> {
         self.deliver(step.slot, step.protocol, context)
+    }
+
+    fn rejudge(&self, _: Stage, packet: &P, _: &Context, step: Option<&Step>) -> Option<Rejudged> {
+        let key = packet.key();
+        let Found { slot, .. } = self.table.find(&key, packet.ingress());
+        Some(Rejudged {
+            keeps: step.is_some_and(|step| step.slot == slot),
+            verdict: match slot {
+                None => self.refusal(key.protocol()),
+                Some(_) => None,
+            },
+        })
     }
 
     fn recheck(&mut self, step: Option<&Step>, flow: &K) -> Recheck<Step> {
