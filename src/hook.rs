@@ -17,7 +17,7 @@ use core::fmt;
 
 use crate::epoch::View;
 use crate::interest::{InterestIndex, Trigger};
-use crate::key::FlowKey;
+use crate::key::{Fields, FlowKey, Span};
 use crate::packet::{Origin, Packet};
 use crate::time::Instant;
 use crate::verdict::{By, Consumer, Egress, Verdict};
@@ -67,6 +67,18 @@ pub trait Hook {
     /// [may be offloaded](Self::may_offload) only.
     fn credit(&mut self, step: &Self::Step, packets: u64, bytes: u64) {
         let _ = (step, packets, bytes);
+    }
+
+    /// How far a step reaches: narrows `span`, flows around `flow`, to those whose packets the hook would treat by this step as
+    /// well as by their own, as far as it can tell. `flow` is the key of all stages, for nothing is translated. `step` is what judging
+    /// left; `None` where the hook has no interest in the flow, and then the span is narrowed to flows that it has none in.
+    ///
+    /// A hook that has state by flow, or that wants to be shown packets, says [`Reach::Never`], as is the default. Asked only
+    /// where the owner wants [aggregates](crate::cache::Config::aggregates). A step that stands for many flows is
+    /// [released](Self::release) once.
+    fn reach(&self, flow: &Fields, step: Option<&Self::Step>, span: &mut Span) -> Reach {
+        let _ = (flow, step, span);
+        Reach::Never
     }
 
     /// Writes what a step does, for people.
@@ -246,6 +258,17 @@ pub enum Judgement {
         /// need never be asked. The verdicts may differ.
         constant: bool,
     },
+}
+
+/// How far a hook's answer reaches beyond one flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It does not, or the hook cannot tell.
+    Never,
+    /// Over the span; the packets of its flows go on to the hooks behind, some of them at least.
+    Passes,
+    /// Over the span, and no packet of its flows gets past.
+    Ends,
 }
 
 /// What a hook's [second look](Judge::rejudge) at a packet of a cached flow comes to.

@@ -17,8 +17,11 @@ use core::fmt;
 
 use crate::destiny::{Destiny, Steps};
 use crate::epoch::View;
-use crate::hook::{Context, Hook, HookSet, Interests, Judge, Judgement, Recheck, Stage, Views};
+use crate::hook::{
+    Context, Hook, HookSet, Interests, Judge, Judgement, Reach, Recheck, Stage, Views,
+};
 use crate::interest::{Scratch, Trigger};
+use crate::key::{Fields, Span};
 use crate::observe::{Difference, Event};
 use crate::packet::Packet;
 use crate::verdict::Verdict;
@@ -57,6 +60,19 @@ pub trait Pipeline {
     /// then; all others never do, and then it costs nothing.
     #[inline(always)]
     fn samples(&mut self) -> bool {
+        false
+    }
+
+    /// How far a destiny reaches: narrows `span`, flows around `flow`, to those that it holds for. False where it holds for this
+    /// flow only. `complete`: packets get past every hook. See [`Hook::reach`]. Default: for this flow only.
+    fn reaches(
+        &self,
+        destiny: &Self::Destiny,
+        complete: bool,
+        flow: &Fields,
+        span: &mut Span,
+    ) -> bool {
+        let _ = (destiny, complete, flow, span);
         false
     }
 
@@ -165,6 +181,26 @@ fn interest_of<P: Packet, H: Judge<P>>(
             triggers.copied().reduce(|one, other| one | other)
         }
     }
+}
+
+/// One hook's part of [`Pipeline::reaches`]: where it has listed its interests, the flows of the span are in the same of them.
+fn reach_of<H: Hook>(hook: &H, step: Option<&H::Step>, flow: &Fields, span: &mut Span) -> Reach {
+    if let Interests::Listed(index) = hook.interests() {
+        let mut wanted = false;
+        let class = span.class();
+        index.overlapping(&class, |id| match index.pattern(id) {
+            Some(pattern) if pattern.matches(flow) => {
+                wanted = true;
+                span.confine(&pattern);
+            }
+            Some(pattern) => span.avoid(flow, &pattern),
+            None => {}
+        });
+        if !wanted {
+            return Reach::Passes;
+        }
+    }
+    hook.reach(flow, step, span)
 }
 
 /// One hook's part of [`Walk::judge`] at one stage.
@@ -307,6 +343,29 @@ macro_rules! tuple_pipeline {
                     set = set.union(HookSet::one($i));
                 })+
                 set
+            }
+
+            fn reaches(
+                &self,
+                destiny: &Self::Destiny,
+                complete: bool,
+                flow: &Fields,
+                span: &mut Span,
+            ) -> bool {
+                if destiny.triggers.iter().any(|trigger| *trigger != Trigger::NONE) {
+                    return false;
+                }
+                for stage in Stage::ALL {
+                    $(if self.$i.stages().first() == stage {
+                        match reach_of(&self.$i, destiny.steps.$i.as_ref(), flow, span) {
+                            Reach::Never => return false,
+                            Reach::Passes => {}
+                            Reach::Ends => return true,
+                        }
+                    })+
+                }
+                // Somebody has ended the packet who does not end all.
+                complete
             }
 
             fn release(&mut self, destiny: Self::Destiny) {

@@ -133,11 +133,13 @@ pub enum Path {
     /// An edit touched the entry; the budget of re-runs was used up, and the hooks that were edited have slack: it ran the
     /// destiny of before the edit.
     Stale,
+    /// Its flow has no entry of its own; an aggregate, an entry that stands for many flows, ran its destiny.
+    Aggregated,
     /// A hook asked to see this packet of a cached flow, or could not decide it from its step; hooks judged it.
     Revisited,
     /// The first packet of a direction of a cached session; hooks judged it and it is cached now.
     FirstReply,
-    /// No entry; hooks judged it and it is cached now.
+    /// No entry; hooks judged it and it is cached now, by itself or with the flows around it.
     Miss,
     /// Hooks judged it and it is not cached.
     Uncached(Uncached),
@@ -148,7 +150,7 @@ impl Path {
     pub const fn is_cached(self) -> bool {
         matches!(
             self,
-            Self::Hit | Self::Restamped | Self::Rechecked | Self::Stale
+            Self::Hit | Self::Restamped | Self::Rechecked | Self::Stale | Self::Aggregated
         )
     }
 }
@@ -160,6 +162,7 @@ impl fmt::Display for Path {
             Self::Restamped => f.write_str("hit, restamped"),
             Self::Rechecked => f.write_str("hit, rechecked"),
             Self::Stale => f.write_str("hit, stale"),
+            Self::Aggregated => f.write_str("hit, aggregate"),
             Self::Revisited => f.write_str("revisited"),
             Self::FirstReply => f.write_str("first reply"),
             Self::Miss => f.write_str("miss"),

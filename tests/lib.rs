@@ -1,5 +1,6 @@
 //! The crate's promises, one module each. One binary, so that it links once.
 
+mod aggregates;
 mod bounded;
 mod churn;
 mod conntrack;

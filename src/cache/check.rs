@@ -63,6 +63,11 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             return Err("an index names the dead");
         }
         self.check_segments()?;
+        self.aggregates.check(self.log.current())?;
+        let aggregates = self.aggregates.len() as u64;
+        if self.stats.aggregates_begun - self.stats.aggregates_ended != aggregates {
+            return Err("aggregates begun and ended do not add up");
+        }
         let ended: u64 = self.stats.ended.iter().sum();
         if self.stats.begun - ended != sessions as u64 {
             return Err("sessions begun and ended do not add up");

@@ -56,6 +56,14 @@ pub struct Config {
     /// Most sessions that began with packets of one zone, whatever segment they are in, at least 1: what one tenant may hold of a
     /// cache that many share. Zones are counted as sources are. `u32::MAX` for no limit, and no table.
     pub per_zone: u32,
+    /// Most aggregates at once, up to 65,536; 0 for none, as is the default. An aggregate is one entry for all the flows around one
+    /// that the hooks treat alike, where none of them keeps state by flow ([`Hook::reach`](crate::hook::Hook::reach)). Port
+    /// scans and address sweeps then cost a handful of entries. Flows that have an aggregate have no sessions: they are in no
+    /// listing of these, they get no cookies, and no NIC takes them over.
+    pub aggregates: usize,
+    /// How often hooks may be asked how far an answer reaches, which costs as much as a look at each of their rules. Flows that
+    /// begin beyond it get sessions.
+    pub reaches: Pace,
     /// What becomes of a packet that [`misses`](Self::misses) or [`reruns`](Self::reruns) leave nothing for.
     pub over_budget: OverBudget,
 }
@@ -136,7 +144,7 @@ impl Default for Quotas {
 impl Config {
     /// 65,536 sessions, 8,192 local directions, 256 regions; idle 30 s provisional, 300 s established, 10 s denied; any pace;
     /// S3-FIFO for newcomers and CLOCK for established sessions, 16 slots a scan, the default quotas, a stay of 100 ms, no limit for a
-    /// source or a zone; packets over budget are judged.
+    /// source or a zone; packets over budget are judged; no aggregates, and if there were, 1,000 tries a second and 100 at once.
     pub const fn new(seed: [u64; 2]) -> Self {
         Self {
             sessions: 65_536,
@@ -155,6 +163,11 @@ impl Config {
             stay_provisional: Duration::from_millis(100),
             per_source: u32::MAX,
             per_zone: u32::MAX,
+            aggregates: 0,
+            reaches: Pace {
+                per_second: 1_000,
+                burst: 100,
+            },
             over_budget: OverBudget::Judge,
         }
     }
@@ -177,6 +190,8 @@ impl Config {
             Err(ConfigError::PerSource)
         } else if self.per_zone == 0 {
             Err(ConfigError::PerZone)
+        } else if self.aggregates > 1 << 16 {
+            Err(ConfigError::Aggregates)
         } else {
             let mut segment = 0;
             while segment < 3 {
@@ -208,6 +223,8 @@ pub enum ConfigError {
     PerSource,
     /// `per_zone` is 0.
     PerZone,
+    /// `aggregates` is more than 2^16.
+    Aggregates,
     /// The memory for so many sessions cannot be had.
     Memory,
 }
@@ -222,6 +239,7 @@ impl fmt::Display for ConfigError {
             Self::Quotas => "quotas must be from 1 to 1000",
             Self::PerSource => "per_source must be at least 1",
             Self::PerZone => "per_zone must be at least 1",
+            Self::Aggregates => "aggregates must be at most 2^16",
             Self::Memory => "the memory for so many sessions cannot be had",
         })
     }

@@ -274,7 +274,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     fn next_slot(&mut self) -> Slot {
         let slot = self.hand;
         let next = slot.0 as usize + 1;
-        self.hand = if next < self.sessions.slots() {
+        self.hand = if next < self.sessions.slots() + self.aggregates.slots() {
             Slot(next as u32)
         } else {
             Slot(0)
@@ -282,15 +282,18 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         slot
     }
 
-    /// Looks at the next `budget` slots and ends the sessions that have idled out; gives how many. Call it from time to
-    /// time: a session that idles out is also ended when its next packet comes, but memory comes back only here.
+    /// Looks at the next `budget` slots, of sessions and aggregates, and ends those that have idled out; gives how many. Call it from
+    /// time to time: a session that idles out is also ended when its next packet comes, but memory comes back only here.
     ///
     /// Cost: O(budget).
     pub fn maintain(&mut self, now: Instant, budget: usize) -> usize {
         let mut ended = 0;
-        for _ in 0..budget.min(self.sessions.slots()) {
+        let sessions = self.sessions.slots();
+        for _ in 0..budget.min(sessions + self.aggregates.slots()) {
             let slot = self.next_slot();
-            if self.is_idle(slot, now) {
+            if let Some(aggregate) = (slot.0 as usize).checked_sub(sessions) {
+                ended += usize::from(self.end_idle_aggregate(aggregate as u32, now));
+            } else if self.is_idle(slot, now) {
                 self.end(slot, End::Idle);
                 ended += 1;
             }
@@ -309,8 +312,11 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         }
     }
 
-    /// Ends every session. Cost: O(slots).
+    /// Ends every session and every aggregate. Cost: O(slots).
     pub fn clear(&mut self) {
+        for slot in 0..self.aggregates.slots() {
+            self.end_aggregate(slot as u32);
+        }
         for slot in 0..self.sessions.slots() {
             self.end(Slot(slot as u32), End::Removed);
         }

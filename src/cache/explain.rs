@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::aggregate::{Aggregated, Aggregates};
 use super::evict::Segments;
 use super::policy::Policies;
 use super::session::{Entry, Session, Sessions};
@@ -78,6 +79,8 @@ pub struct Explanation<'a, K, H: Pipeline> {
     key: K,
     generation: Generation,
     found: Option<(Direction, &'a Session<K, H::Destiny>)>,
+    /// Where there is no session.
+    aggregate: Option<(Aggregated, &'a H::Destiny)>,
     edits: Vec<Edit>,
     /// Whether edits have been forgotten that may have touched it.
     forgotten: bool,
@@ -143,6 +146,10 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             key: *key,
             generation: self.log.current(),
             found,
+            aggregate: match found {
+                Some(_) => None,
+                None => self.aggregate_of(origin, &key.fields()),
+            },
             edits,
             forgotten,
             touched,
@@ -178,6 +185,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     ///  log of `regions`
     ///  sources: 8 x the power of two from sessions / 2 on, where there is a limit for a source
     ///  zones: as many, where there is a limit for a zone
+    ///  aggregates: 292 and a slot each
     ///  ghosts:  8 x the power of two from sessions on, with S3-FIFO
     /// ```
     ///
@@ -196,12 +204,14 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             + K::Index::bytes_for(2 * config.sessions)
             + K::Index::bytes_for(config.local)
             + RegionLog::<HookSet>::bytes_for(config.regions)
+            + Aggregates::<H::Destiny>::bytes_for(config.aggregates)
     }
 
     /// Bytes that the sessions and their indexes have allocated. What hooks hold comes on top.
     pub fn bytes(&self) -> usize {
         self.sessions.bytes()
             + self.segments.bytes()
+            + self.aggregates.bytes()
             + self
                 .indexes
                 .iter()
@@ -257,7 +267,14 @@ impl<H: Pipeline> fmt::Display for Names<'_, H> {
 impl<K: FlowKey + Indexed + fmt::Display, H: Pipeline> fmt::Display for Explanation<'_, K, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((direction, session)) = self.found else {
-            return writeln!(f, "{}: not cached", self.key);
+            let Some((aggregate, destiny)) = &self.aggregate else {
+                return writeln!(f, "{}: not cached", self.key);
+            };
+            writeln!(f, "{}: one of {aggregate}", self.key)?;
+            if aggregate.stamp < self.generation {
+                writeln!(f, "  older than generation {}", self.generation)?;
+            }
+            return self.hooks.describe(destiny, f);
         };
         let half = &session.halves[direction as usize];
         let way = |direction| match direction {

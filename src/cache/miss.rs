@@ -75,6 +75,10 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let path = match judged.keep {
             Ok(()) => {
                 half.keep(judged.complete);
+                let ticket = match self.spread(ticket, &arrived, packet, &mut half, context.now) {
+                    Ok(()) => return (judged.verdict, Path::Miss),
+                    Err(ticket) => ticket,
+                };
                 match self.begin(ticket, arrived, packet.key(), half, judged.verdict, context) {
                     Ok(()) => Path::Miss,
                     Err(why) => Path::Uncached(why),
@@ -91,6 +95,31 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             }
         };
         (judged.verdict, path)
+    }
+
+    /// Lets the judgement of a new flow stand for the flows around it, where it may; else gives the ticket back.
+    fn spread<P: Packet<Key = K>>(
+        &mut self,
+        ticket: Ticket,
+        arrived: &K,
+        packet: &P,
+        half: &mut Half<H::Destiny>,
+        now: Instant,
+    ) -> Result<(), Ticket> {
+        if !self.aggregates.are_wanted()
+            || half.trigger != Trigger::NONE
+            || packet.key() != *arrived
+        {
+            return Err(ticket);
+        }
+        let destiny = core::mem::take(&mut half.destiny);
+        let said = (destiny, half.complete, packet.length());
+        let flow = arrived.fields();
+        self.aggregate(ticket, packet.origin(), &flow, said, now)
+            .map_err(|(ticket, destiny)| {
+                half.destiny = destiny;
+                ticket
+            })
     }
 
     /// A packet of a cached flow that some or all hooks must judge: the first reply, a trigger, an unfit step, an edit.

@@ -16,10 +16,12 @@
 //! | `order` | in what order: CLOCK, SIEVE, S3-FIFO |
 //! | `sources` | how many half-open sessions a source has |
 //! | `batch` | a burst of packets, looked up together |
+//! | `aggregate` | what one entry says for many flows |
 //! | `explain` | why this verdict |
 //! | `dump` | what is cached, step by step; delete by filter |
 //! | `export` | sessions as bytes, and back |
 
+mod aggregate;
 mod batch;
 mod check;
 mod config;
@@ -39,6 +41,7 @@ mod session;
 mod sources;
 mod stats;
 
+pub use aggregate::Aggregated;
 pub use config::{Config, ConfigError, OverBudget, Quotas};
 pub use dump::{Cursor, Filter};
 pub use explain::{Explanation, Listed};
@@ -63,6 +66,7 @@ use crate::pipeline::{Pipeline, Walk};
 use crate::time::Instant;
 use crate::trie::{Indexed, KeyIndex};
 use crate::verdict::{Outcome, Path, Verdict};
+use aggregate::Aggregates;
 use evict::Segments;
 use hit::NotReady;
 use lookup::Found;
@@ -89,6 +93,7 @@ pub struct FlowCache<K: FlowKey + Indexed, H: Pipeline> {
     hooks: H,
     sessions: Sessions<K, H::Destiny>,
     segments: Segments,
+    aggregates: Aggregates<H::Destiny>,
     /// By origin: received, local.
     indexes: [K::Index; 2],
     log: RegionLog<HookSet>,
@@ -97,6 +102,7 @@ pub struct FlowCache<K: FlowKey + Indexed, H: Pipeline> {
     policies: Policies,
     reruns: Tokens,
     misses: Tokens,
+    reaches: Tokens,
     stats: Stats,
     scratch: Scratch,
     /// Nanoseconds that a session lasts without a packet, by `Segment as usize`: the configuration's durations, ready to be
@@ -122,6 +128,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         Ok(Self {
             sessions: Sessions::new(config.sessions),
             segments: Segments::new(&config),
+            aggregates: Aggregates::new(config.aggregates),
             indexes: [
                 index([a, b], 2 * config.sessions)?,
                 index([b, !a], config.local)?,
@@ -131,6 +138,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             policies: Policies::default(),
             reruns: Tokens::new(config.reruns),
             misses: Tokens::new(config.misses),
+            reaches: Tokens::new(config.reaches),
             stats: Stats::default(),
             scratch: Scratch::new(),
             idle: [
@@ -173,7 +181,10 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let arrived = packet.key();
         let (verdict, path) = match found {
             Found::Never(why) => (self.judge_once(packet, &mut context), Path::Uncached(why)),
-            Found::Nothing => self.miss(packet, &mut context),
+            Found::Nothing => match self.aggregates.are_wanted() {
+                true => self.without_session(packet, &mut context),
+                false => self.miss(packet, &mut context),
+            },
             Found::Entry(entry) => match self.hit(entry, packet, &mut context) {
                 Ok(answer) => answer,
                 Err(why) => self.not_ready(entry, why, packet, &mut context),
@@ -203,6 +214,22 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             path,
         });
         outcome
+    }
+
+    /// A packet whose flow has no session, where there may be aggregates.
+    #[inline]
+    fn without_session<P: Packet<Key = K>>(
+        &mut self,
+        packet: &mut P,
+        context: &mut Context,
+    ) -> (Verdict, Path)
+    where
+        H: Walk<P>,
+    {
+        match self.run_aggregate(packet, context) {
+            Some(answer) => answer,
+            None => self.miss(packet, context),
+        }
     }
 
     /// A packet whose entry did not answer at once.

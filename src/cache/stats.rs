@@ -16,6 +16,8 @@ pub struct Stats {
     pub rechecked: u64,
     /// Packets answered by an entry that an edit touched, beyond the budget of re-runs, as the hooks' slack allows.
     pub stale: u64,
+    /// Packets answered by an aggregate: an entry that stands for many flows.
+    pub aggregated: u64,
     /// Packets of cached flows that hooks judged again.
     pub revisited: u64,
     /// First packets of the second direction of a session.
@@ -43,6 +45,10 @@ pub struct Stats {
     pub ended: [u64; End::COUNT],
     /// Times that a session kept the steps of hooks whose edits touched it.
     pub grandfathered: u64,
+    /// Aggregates begun.
+    pub aggregates_begun: u64,
+    /// Aggregates ended: idle, touched by an edit, or to make room.
+    pub aggregates_ended: u64,
     /// Hits that hooks looked at a second time, as [`Shadowed`](crate::pipeline::Shadowed) drew them.
     pub shadowed: u64,
     /// Second looks that came to something else than what was cached. Anything but 0 is a mistake in some hook.
@@ -65,7 +71,7 @@ impl Stats {
 
     /// Packets answered without any hook judging them.
     pub fn cached(&self) -> u64 {
-        self.hits + self.restamped + self.rechecked + self.stale
+        self.hits + self.restamped + self.rechecked + self.stale + self.aggregated
     }
 
     pub(super) fn count(&mut self, outcome: &Outcome) {
@@ -74,6 +80,7 @@ impl Stats {
             Path::Restamped => &mut self.restamped,
             Path::Rechecked => &mut self.rechecked,
             Path::Stale => &mut self.stale,
+            Path::Aggregated => &mut self.aggregated,
             Path::Revisited => &mut self.revisited,
             Path::FirstReply => &mut self.first_replies,
             Path::Miss => &mut self.misses,

@@ -21,6 +21,7 @@ mod field;
 mod npt;
 mod pattern;
 mod seven_tuple;
+mod span;
 
 pub use cidr::{Cidr, ParseCidrError};
 pub use embedding::{Embedding, ParseEmbeddingError, crossed, icmp_counterpart};
@@ -31,6 +32,7 @@ pub use seven_tuple::{
     Address, Endpoint, Family, Fields, FlowKey, Locality, ParseTupleError, Protocol, SevenTuple,
     Tuple, Zone, icmp_answer,
 };
+pub use span::{Span, SpanOrder};
 
 use core::fmt::Debug;
 use core::hash::Hash;

@@ -5,6 +5,7 @@ use core::fmt;
 use super::{Pipeline, Walk};
 use crate::hook::{Context, HookSet, Judgement, Views};
 use crate::interest::Scratch;
+use crate::key::{Fields, Span};
 use crate::observe::{Difference, Event, Observer};
 use crate::packet::Packet;
 use crate::verdict::Verdict;
@@ -57,6 +58,16 @@ impl<H: Pipeline, O: Observer> Pipeline for Observed<H, O> {
     #[inline]
     fn samples(&mut self) -> bool {
         self.hooks.samples()
+    }
+
+    fn reaches(
+        &self,
+        destiny: &Self::Destiny,
+        complete: bool,
+        flow: &Fields,
+        span: &mut Span,
+    ) -> bool {
+        self.hooks.reaches(destiny, complete, flow, span)
     }
 
     fn release(&mut self, destiny: Self::Destiny) {

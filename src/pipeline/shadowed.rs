@@ -5,6 +5,7 @@ use core::fmt;
 use super::{Pipeline, Walk};
 use crate::hook::{Context, HookSet, Judgement, Views};
 use crate::interest::Scratch;
+use crate::key::{Fields, Span};
 use crate::observe::{Difference, Event};
 use crate::packet::Packet;
 use crate::verdict::Verdict;
@@ -98,6 +99,16 @@ impl<H: Pipeline> Pipeline for Shadowed<H> {
             .wrapping_mul(0x5851_f42d_4c95_7f2d)
             .wrapping_add(0x1405_7b7e_f767_814f);
         self.chance >> 32 < self.below
+    }
+
+    fn reaches(
+        &self,
+        destiny: &Self::Destiny,
+        complete: bool,
+        flow: &Fields,
+        span: &mut Span,
+    ) -> bool {
+        self.hooks.reaches(destiny, complete, flow, span)
     }
 
     fn release(&mut self, destiny: Self::Destiny) {

@@ -52,6 +52,7 @@ mod diff;
 mod edit;
 mod name;
 mod program;
+mod reach;
 mod rule;
 mod ruleset;
 mod set;
@@ -73,9 +74,11 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::epoch::Change;
-use crate::hook::{Caching, Context, Hook, Interests, Judge, Judgement, Recheck, Rejudged, Stage};
+use crate::hook::{
+    Caching, Context, Hook, Interests, Judge, Judgement, Reach, Recheck, Rejudged, Stage,
+};
 use crate::interest::{Scratch, Trigger};
-use crate::key::FlowKey;
+use crate::key::{Fields, FlowKey, Span};
 use crate::packet::Packet;
 use crate::verdict::{By, Verdict};
 use compile::{Subject, expand};
@@ -506,6 +509,21 @@ impl Hook for Filter {
             if !matches!(live.effect, Effect::Continue) {
                 return;
             }
+        }
+    }
+
+    /// As far as flows meet the same rules: the program has no other input but the packets themselves.
+    fn reach(&self, flow: &Fields, step: Option<&ProgramId>, span: &mut Span) -> Reach {
+        let Some(program) = step.and_then(|step| self.programs.get(*step)) else {
+            return Reach::Never;
+        };
+        match (
+            reach::narrow(&self.rules, MAIN, flow, span, 0),
+            program.denies_all,
+        ) {
+            (false, _) => Reach::Never,
+            (true, false) => Reach::Passes,
+            (true, true) => Reach::Ends,
         }
     }
 

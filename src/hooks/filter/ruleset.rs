@@ -11,7 +11,7 @@ use super::name::Name;
 use super::rule::{Action, Rule};
 use super::set::{Set, SetField, SetKind};
 use crate::interest::{InterestId, InterestIndex, Scratch};
-use crate::key::Fields;
+use crate::key::{Fields, Pattern};
 use crate::verdict::Answer;
 
 /// A rule's name for as long as it lives; never given to another rule of the same filter.
@@ -260,6 +260,19 @@ impl Ruleset {
         matches
             .iter()
             .filter_map(move |found| index?.get(found.id).copied())
+    }
+
+    /// The rules of a chain, in order, that some flow of a region may match. Cost: as
+    /// [`overlapping`](InterestIndex::overlapping), and O(m log m) for m of them.
+    pub(super) fn meeting(&self, chain: ChainSlot, region: &Pattern) -> Vec<&Held> {
+        let mut met: Vec<&Held> = Vec::new();
+        if let Some(chain) = self.chain(chain) {
+            chain.index.overlapping(region, |id| {
+                met.extend(chain.index.get(id).and_then(|slot| self.at(*slot)));
+            });
+        }
+        met.sort_unstable_by_key(|held| held.position);
+        met
     }
 
     /// Whether a rule matches a flow, sets and all.

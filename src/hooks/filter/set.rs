@@ -10,6 +10,7 @@ use core::fmt;
 
 use super::edit::EditError;
 use super::name::Name;
+use super::reach::{of_ports, of_prefix};
 use super::ruleset::RuleSlot;
 use crate::key::{Cidr, Family, Fields, Pattern, Ports};
 use crate::trie::prefix::PrefixMap;
@@ -239,6 +240,47 @@ impl Set {
             _ => return false,
         };
         holds != test.negated
+    }
+
+    /// Flows around `flow` that pass a test just if it does: those of the widest element that holds it, or those of the widest
+    /// prefix or range around it that meets no element. Cost: O(bits) walks of a prefix trie, or O(log n).
+    pub(super) fn alike(&self, test: &SetMatch, flow: &Fields) -> Pattern {
+        match (&self.members, test.field) {
+            (Members::Prefixes(map), SetField::Source | SetField::Destination) => {
+                if (self.kind == SetKind::V4) != (flow.family == Family::V4) {
+                    return Pattern::ANY;
+                }
+                let bits = match test.field {
+                    SetField::Source => flow.source,
+                    _ => flow.destination,
+                };
+                let host = Cidr::from_bits(flow.family, bits, flow.family.bits());
+                if let Some((widest, ())) = map.covering(host).next() {
+                    return of_prefix(test, widest);
+                }
+                let around = |len| Cidr::from_bits(flow.family, bits, len);
+                let mut prefixes = (0..=flow.family.bits()).map(around);
+                let free = prefixes.find(|prefix| map.within(*prefix).next().is_none());
+                of_prefix(test, free.unwrap_or(host))
+            }
+            (Members::Ports(map), field) => {
+                let port = match field {
+                    SetField::SourcePort => flow.source_port,
+                    _ => flow.destination_port,
+                };
+                let below = map.range(..=port).next_back();
+                let above = map.range(port..).find(|(first, _)| **first > port);
+                let ports = match below {
+                    Some((&first, &last)) if last >= port => Ports { first, last },
+                    _ => Ports {
+                        first: below.map_or(0, |(_, last)| last.saturating_add(1)),
+                        last: above.map_or(u16::MAX, |(first, _)| first.saturating_sub(1)),
+                    },
+                };
+                of_ports(test, ports)
+            }
+            _ => Pattern::ANY,
+        }
     }
 
     /// Adds an element; gives whether that made a difference to any address or port.

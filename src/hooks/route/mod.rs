@@ -24,9 +24,11 @@ use core::fmt;
 use core::net::IpAddr;
 
 use crate::epoch::{Change, View};
-use crate::hook::{Context, Hook, Interests, Judge, Judgement, Recheck, Rejudged, Stage, Stages};
+use crate::hook::{
+    Context, Hook, Interests, Judge, Judgement, Reach, Recheck, Rejudged, Stage, Stages,
+};
 use crate::interest::Trigger;
-use crate::key::{Cidr, FlowKey, Pattern, Zone};
+use crate::key::{Cidr, Fields, FlowKey, Pattern, Span, Zone};
 use crate::packet::{Interface, Origin, Packet};
 use crate::trie::prefix::ReserveError;
 use crate::verdict::{Answer, By, Egress, Verdict};
@@ -593,6 +595,27 @@ impl Hook for Routes {
     /// cell as it is then, for moving a next hop touches no flow.
     fn may_offload(&self, step: &Step) -> bool {
         !self.options.decrement && self.leads_to(*step).is_some()
+    }
+
+    /// As far as no other route begins; but flows that a group spreads go apart.
+    fn reach(&self, flow: &Fields, step: Option<&Step>, span: &mut Span) -> Reach {
+        let Some(step) = step else {
+            return Reach::Passes;
+        };
+        if matches!(step, Step::Bucket(..)) {
+            return Reach::Never;
+        }
+        let alike = self
+            .table_of(flow.zone)
+            .alike(flow.family, flow.destination);
+        span.confine(&Pattern {
+            destination: Some(alike),
+            ..Pattern::ANY
+        });
+        match self.leads_to(*step) {
+            Some(_) => Reach::Passes,
+            None => Reach::Ends,
+        }
     }
 
     fn describe(&self, step: &Step, f: &mut fmt::Formatter<'_>) -> fmt::Result {

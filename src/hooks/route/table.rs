@@ -109,6 +109,26 @@ impl Table {
         }
     }
 
+    /// The widest prefix around an address whose every address takes the same route, or none. Cost: O(bits) walks of the trie.
+    pub(super) fn alike(&self, family: Family, bits: u128) -> Cidr {
+        let host = Cidr::from_bits(family, bits, family.bits());
+        let own = self.longest(host.address()).map(|(prefix, _)| prefix);
+        let shortest = own.map_or(0, |own| own.len());
+        let around = |len| Cidr::from_bits(family, bits, len);
+        let mut prefixes = (shortest..=family.bits()).map(around);
+        let free = prefixes.find(|prefix| match split(*prefix) {
+            Either::V4(within) => {
+                let inside = self.v4.within(within).map(|(prefix, _)| prefix.into());
+                is_alone(inside, own)
+            }
+            Either::V6(within) => {
+                let inside = self.v6.within(within).map(|(prefix, _)| prefix.into());
+                is_alone(inside, own)
+            }
+        });
+        free.unwrap_or(host)
+    }
+
     /// All routes in the order of their prefixes, IPv4 first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Cidr, Target)> {
         let v4 = self
@@ -125,6 +145,11 @@ impl Table {
     pub(super) fn bytes(&self) -> usize {
         self.v4.stats().bytes_touched + self.v6.stats().bytes_touched
     }
+}
+
+/// Whether there is no prefix but one's own. Cost: two steps.
+fn is_alone(mut inside: impl Iterator<Item = Cidr>, own: Option<Cidr>) -> bool {
+    inside.all(|prefix| Some(prefix) == own)
 }
 
 enum Either {

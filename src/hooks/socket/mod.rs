@@ -43,9 +43,9 @@ use core::fmt;
 use core::net::IpAddr;
 
 use crate::epoch::{Change, View};
-use crate::hook::{Context, Hook, Judge, Judgement, Recheck, Rejudged, Stage};
+use crate::hook::{Context, Hook, Judge, Judgement, Reach, Recheck, Rejudged, Stage};
 use crate::interest::Trigger;
-use crate::key::{Family, FlowKey, Protocol, Zone};
+use crate::key::{Family, Fields, FlowKey, Protocol, Span, Zone};
 use crate::packet::{Interface, Packet};
 use crate::trie::{Indexed, ReserveError};
 use crate::verdict::{Answer, By, Consumer, Verdict};
@@ -343,6 +343,14 @@ impl<K: FlowKey + Indexed> Hook for Sockets<K> {
 
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    /// Over all flows that are not for this machine, or of a protocol without ports, for it has no interest in them.
+    fn reach(&self, _: &Fields, step: Option<&Step>, _: &mut Span) -> Reach {
+        match step {
+            None => Reach::Passes,
+            Some(_) => Reach::Never,
+        }
     }
 
     fn describe(&self, step: &Step, f: &mut fmt::Formatter<'_>) -> fmt::Result {
