@@ -68,6 +68,10 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         if self.stats.aggregates_begun - self.stats.aggregates_ended != aggregates {
             return Err("aggregates begun and ended do not add up");
         }
+        let lent = self.sessions.iter().filter(|(_, session)| session.lent);
+        if !self.loans.add_up(lent.count()) {
+            return Err("loans are miscounted");
+        }
         let ended: u64 = self.stats.ended.iter().sum();
         if self.stats.begun - ended != sessions as u64 {
             return Err("sessions begun and ended do not add up");

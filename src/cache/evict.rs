@@ -127,7 +127,8 @@ fn is_idle<K: FlowKey, D>(
 ) -> bool {
     sessions.get(slot).is_some_and(|session| {
         let limit = idle[session.segment as usize];
-        now.nanos().saturating_sub(session.last_seen.nanos()) >= limit
+        // Whoever forwards its packets has not said yet how many there were.
+        !session.lent && now.nanos().saturating_sub(session.last_seen.nanos()) >= limit
     })
 }
 
@@ -168,8 +169,12 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             packets,
             bytes,
         });
-        for half in session.halves {
-            self.hooks.release(half.destiny);
+        if session.lent {
+            self.loans.keep_open(session.keys, session.halves);
+        } else {
+            for half in session.halves {
+                self.hooks.release(half.destiny);
+            }
         }
         self.stats.ended[why as usize] += 1;
     }

@@ -403,6 +403,7 @@ impl<K: FlowKey + Indexed + Portable, H: Pipeline> FlowCache<K, H> {
             kept: HookSet::NONE,
             segment,
             visits: 0,
+            lent: false,
         }
     }
 }

@@ -44,7 +44,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             .now
             .nanos()
             .saturating_sub(session.last_seen.nanos());
-        if idle >= self.idle[session.segment as usize] {
+        if idle >= self.idle[session.segment as usize] && !session.lent {
             return Err(NotReady::Idle);
         }
         let mut path = Path::Hit;

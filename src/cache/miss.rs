@@ -295,6 +295,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             kept: HookSet::NONE,
             segment: Segment::Provisional,
             visits: 0,
+            lent: false,
         };
         session.segment = session.segment_after(verdict);
         let entry = self.admit(session, context.now)?;

@@ -70,6 +70,7 @@ use aggregate::Aggregates;
 use evict::Segments;
 use hit::NotReady;
 use lookup::Found;
+use offload::Loans;
 use pace::Tokens;
 use policy::Policies;
 use session::{Entry, Sessions, Slot};
@@ -108,6 +109,7 @@ pub struct FlowCache<K: FlowKey + Indexed, H: Pipeline> {
     /// Nanoseconds that a session lasts without a packet, by `Segment as usize`: the configuration's durations, ready to be
     /// compared.
     idle: [u64; 3],
+    loans: Loans<K, H::Destiny>,
     /// Moves with every change to an index: what was looked up before may not hold any more.
     turnover: u64,
     /// Where the hand that looks for idle sessions stands.
@@ -147,6 +149,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 config.idle_established,
             ]
             .map(|idle| u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX)),
+            loans: Loans::new(),
             turnover: 0,
             hand: Slot(0),
             hooks,

@@ -135,6 +135,8 @@ pub(super) struct Session<K, D> {
     pub(super) segment: Segment,
     /// Packets since its order looked at it last, saturated.
     pub(super) visits: u8,
+    /// Whether its packets are forwarded elsewhere.
+    pub(super) lent: bool,
 }
 
 impl<K: FlowKey, D> Session<K, D> {

@@ -60,15 +60,35 @@ pub struct DriverStats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OffloadId(pub u32);
 
+/// What [`Driver::collect`] tells of an offload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told<'a, K> {
+    /// Packets of one direction were forwarded: for [`FlowCache::credit`](crate::cache::FlowCache::credit).
+    Forwarded(&'a K, Tally),
+    /// No more of its packets will be: for [`FlowCache::take_back`](crate::cache::FlowCache::take_back).
+    Ended(&'a [K; 2]),
+}
+
 #[derive(Clone, Debug)]
 struct Offload<K> {
     flows: [K; 2],
     views: [Views<K>; 2],
     life: Life,
     since: Instant,
+    /// Whether the NIC was asked more than once. Then an answer is not the end of it: the same request may be on its way again.
+    repeated: bool,
     /// The edit that withdrew it.
     touched: Option<Generation>,
     credited: [Tally; 2],
+}
+
+/// What the NIC was asked to mark.
+#[derive(Clone, Copy, Debug)]
+struct Asked<K> {
+    flow: K,
+    queue: Option<Queue>,
+    /// As with offloads.
+    repeated: bool,
 }
 
 /// The state of one NIC's marks and offloads, as software knows it.
@@ -97,8 +117,8 @@ struct Offload<K> {
 pub struct Driver<K> {
     cookies: Cookies,
     marks: BTreeMap<K, ShortCookie>,
-    /// Flows of cookies that are out, and the queue that was asked for.
-    flows: BTreeMap<ShortCookie, (K, Option<Queue>)>,
+    /// By cookie that is out.
+    asked: BTreeMap<ShortCookie, Asked<K>>,
     offloads: BTreeMap<u32, Offload<K>>,
     /// Flows offloaded, either direction.
     offloaded: BTreeMap<K, u32>,
@@ -117,7 +137,7 @@ impl<K: FlowKey> Driver<K> {
         Self {
             cookies: Cookies::new(width, marks),
             marks: BTreeMap::new(),
-            flows: BTreeMap::new(),
+            asked: BTreeMap::new(),
             offloads: BTreeMap::new(),
             offloaded: BTreeMap::new(),
             waiting: BTreeSet::new(),
@@ -178,7 +198,12 @@ impl<K: FlowKey> Driver<K> {
             return Err(Unhelped::Busy);
         }
         self.marks.insert(flow, cookie);
-        self.flows.insert(cookie, (flow, queue));
+        let asked = Asked {
+            flow,
+            queue,
+            repeated: false,
+        };
+        self.asked.insert(cookie, asked);
         self.stats.marks += 1;
         Ok(cookie)
     }
@@ -235,6 +260,7 @@ impl<K: FlowKey> Driver<K> {
             views,
             life: Life::Installing,
             since: now,
+            repeated: false,
             touched: None,
             credited: [Tally::default(); 2],
         };
@@ -321,26 +347,29 @@ impl<K: FlowKey> Driver<K> {
     pub fn tick<T: Clone>(&mut self, nic: &mut Nic<K, T>, now: Instant, budget: usize) {
         nic.advance(now);
         while let Some(completion) = nic.completion() {
-            self.take(completion, nic.number(), now);
+            self.take(completion, nic, now);
         }
         self.retry(nic, now, budget);
         self.cookies.drained(nic.passed());
     }
 
-    fn take(&mut self, completion: Completion<K>, horizon: u64, now: Instant) {
+    fn take<T: Clone>(&mut self, completion: Completion<K>, nic: &mut Nic<K, T>, now: Instant) {
         match completion {
             Completion::Marked(_, cookie) => {
                 // An answer that comes twice, or after a change of mind, is counted by the cookies and changes nothing.
                 let _ = self.cookies.installed(cookie, now);
             }
             Completion::NoRoom(_, cookie) => {
-                if self.cookies.refuse(cookie, now) {
-                    self.stats.marks_refused += 1;
+                let is_new = self.cookies.life(cookie) == Life::Installing;
+                if is_new && !self.unmark_surely(nic, cookie, now) {
+                    self.cookies.refuse(cookie, now);
                     self.forget(cookie);
                 }
+                self.stats.marks_refused += u64::from(is_new);
             }
+            Completion::Aged(_, cookie) if self.unmark_surely(nic, cookie, now) => {}
             Completion::Unmarked(_, cookie) | Completion::Aged(_, cookie) => {
-                if self.cookies.removed(cookie, horizon, now) {
+                if self.cookies.removed(cookie, nic.number(), now) {
                     self.stats.unmarked += 1;
                     self.forget(cookie);
                 }
@@ -353,12 +382,17 @@ impl<K: FlowKey> Driver<K> {
                 }
             }
             Completion::NotForwarding(pair) => {
-                let installing = self
-                    .offloads
-                    .get(&pair)
-                    .is_some_and(|offload| offload.life == Life::Installing);
-                if installing {
-                    self.stats.offloads_refused += 1;
+                let Some(offload) = self.offloads.get_mut(&pair) else {
+                    return;
+                };
+                if offload.life != Life::Installing {
+                    return;
+                }
+                self.stats.offloads_refused += 1;
+                if offload.repeated {
+                    (offload.life, offload.since) = (Life::Draining, now);
+                    let _ = nic.submit(Command::Withdraw { pair }, now);
+                } else {
                     self.end(pair);
                 }
             }
@@ -366,9 +400,28 @@ impl<K: FlowKey> Driver<K> {
         }
     }
 
+    /// Removes a filter that the NIC says is not there, if it may yet come to be: the NIC was asked again before it answered, and
+    /// does what it is asked in order. False where it may not.
+    fn unmark_surely<T: Clone>(
+        &mut self,
+        nic: &mut Nic<K, T>,
+        cookie: ShortCookie,
+        now: Instant,
+    ) -> bool {
+        let Some(asked) = self.asked.get(&cookie).filter(|asked| asked.repeated) else {
+            return false;
+        };
+        let flow = asked.flow;
+        if !self.cookies.begin_removal(cookie, now) {
+            return false;
+        }
+        let _ = nic.submit(Command::Unmark { flow, cookie }, now);
+        true
+    }
+
     fn forget(&mut self, cookie: ShortCookie) {
-        if let Some((flow, _)) = self.flows.remove(&cookie) {
-            self.marks.remove(&flow);
+        if let Some(asked) = self.asked.remove(&cookie) {
+            self.marks.remove(&asked.flow);
         }
     }
 
@@ -390,15 +443,19 @@ impl<K: FlowKey> Driver<K> {
                 late.push((cookie, life))
             });
         for (cookie, life) in late {
-            let Some((flow, queue)) = self.flows.get(&cookie).copied() else {
+            let Some(asked) = self.asked.get_mut(&cookie) else {
                 continue;
             };
             self.stats.retries += 1;
+            let Asked { flow, queue, .. } = *asked;
             let command = match life {
-                Life::Installing => Command::Mark {
-                    flow,
-                    mark: Mark { queue, cookie },
-                },
+                Life::Installing => {
+                    asked.repeated = true;
+                    Command::Mark {
+                        flow,
+                        mark: Mark { queue, cookie },
+                    }
+                }
                 _ => Command::Unmark { flow, cookie },
             };
             let _ = nic.submit(command, now);
@@ -421,18 +478,25 @@ impl<K: FlowKey> Driver<K> {
             self.stats.retries += 1;
             let flows = offload.flows;
             let command = match offload.life {
-                Life::Installing => Command::Forward { flows, pair },
+                Life::Installing => {
+                    offload.repeated = true;
+                    Command::Forward { flows, pair }
+                }
                 _ => Command::Withdraw { pair },
             };
             let _ = nic.submit(command, now);
         }
     }
 
-    /// Reads the NIC's counters: calls `credit` with each flow direction that forwarded packets since the last call, and those
-    /// packets. Offloads that have ended are forgotten after that, and may be asked for again.
+    /// Reads the NIC's counters, and tells of each flow direction that forwarded packets since the last call, and of each offload
+    /// that has ended, the flow's last packets first. It is forgotten after that, and may be asked for again.
     ///
     /// Cost: O(offloads).
-    pub fn collect<T: Clone>(&mut self, nic: &mut Nic<K, T>, mut credit: impl FnMut(&K, Tally)) {
+    pub fn collect<T: Clone>(
+        &mut self,
+        nic: &mut Nic<K, T>,
+        mut told: impl FnMut(OffloadId, Told<'_, K>),
+    ) {
         let mut ended = Vec::new();
         for (&pair, offload) in &mut self.offloads {
             let tallies = nic.tallies(pair).unwrap_or(offload.credited);
@@ -445,7 +509,7 @@ impl<K: FlowKey> Driver<K> {
                     last: tally.last,
                 };
                 if fresh.packets > 0 {
-                    credit(flow, fresh);
+                    told(OffloadId(pair), Told::Forwarded(flow, fresh));
                 }
                 *credited = tally;
             }
@@ -454,6 +518,7 @@ impl<K: FlowKey> Driver<K> {
             }
         }
         for (pair, flows) in ended {
+            told(OffloadId(pair), Told::Ended(&flows));
             nic.release(pair);
             self.offloads.remove(&pair);
             for flow in flows {
@@ -469,11 +534,15 @@ impl<K: FlowKey> Driver<K> {
     /// What does not.
     pub fn check(&self) -> Result<(), &'static str> {
         self.cookies.check()?;
-        if self.marks.len() != self.flows.len() {
+        if self.marks.len() != self.asked.len() {
             return Err("marks and cookies are miscounted");
         }
         for (flow, cookie) in &self.marks {
-            if self.flows.get(cookie).is_none_or(|(of, _)| of != flow) {
+            if self
+                .asked
+                .get(cookie)
+                .is_none_or(|asked| asked.flow != *flow)
+            {
                 return Err("a mark's cookie belongs to another flow");
             }
         }

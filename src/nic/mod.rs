@@ -30,7 +30,7 @@ pub use cookies::{Cookies, CookiesFull, Life, Refusal, ShortCookie, Width};
 pub use device::{
     Busy, Command, Completion, Facts, Intake, Mark, Nic, NicConfig, NicStats, Received, Tally,
 };
-pub use driver::{Driver, DriverStats, OffloadId, Unhelped};
+pub use driver::{Driver, DriverStats, OffloadId, Told, Unhelped};
 pub use faults::{Fault, Faults};
 pub use indirection::{Bucket, Indirection, Move, Queue, chi_square};
 pub use rss::{Function, Rss, RssHeader, Symmetry};

@@ -20,7 +20,7 @@ use crate::hooks::route::Routes;
 use crate::key::{FlowKey, Pattern, Protocol, Tuple};
 use crate::nic::{
     Bucket, Driver, Facts, Fault, Faults, Function, Indirection, Intake, Nic, NicConfig, OffloadId,
-    Queue, Refusal, Rss, RssKey, Symmetry, Tally, Width,
+    Queue, Refusal, Rss, RssKey, Symmetry, Tally, Told, Width,
 };
 use crate::packet::{Origin, TcpFlags};
 use crate::shard::{Homes, Placed, Placing, Shard, ShardId};
@@ -225,13 +225,14 @@ impl Story {
         let nic = Nic::new(config, rss.clone(), table.clone(), faults);
         let width = choices.one(&[Width::Bits16, Width::Bits24, Width::Bits32]);
         let driver = Driver::new(width, choices.one(&[2, 16]), choices.one(&[1, 8]), PATIENCE);
+        // Of four, three at most are established: they make room for one another.
+        let sessions = choices.one(&[4, 64]);
         let config = Config {
-            sessions: choices.one(&[2, 64]),
+            sessions,
             regions: choices.one(&[1, 64]),
             evict_scan: 4,
             idle_provisional: Duration::from_secs(4),
-            // Offloaded sessions are not to idle out between two collections.
-            idle_established: Duration::from_secs(100_000),
+            idle_established: Duration::from_secs(if sessions == 4 { 3 } else { 100_000 }),
             idle_denied: Duration::from_secs(2),
             ..Config::new([1, 2])
         };
@@ -346,7 +347,7 @@ impl Story {
             let back = sent.key.inverse();
             for flow in [Some(sent.key), back].into_iter().flatten() {
                 self.answers.remove(&flow);
-                self.take_back(&flow);
+                self.take_back(&flow)?;
             }
         }
         self.judge_twin(sent, got.key, got.hop_limit, &outcome)
@@ -372,39 +373,52 @@ impl Story {
     }
 
     /// Takes a flow back from the NIC, and waits until it is.
-    fn take_back(&mut self, flow: &Tuple) {
+    fn take_back(&mut self, flow: &Tuple) -> Result<(), String> {
         let Some(id) = self.driver.offload_of(flow) else {
-            return;
+            return Ok(());
         };
         self.driver.withdraw(&mut self.nic, id, self.now);
         // The NIC is asked again when an answer is lost: time is all that it takes.
         for _ in 0..10_000 {
             if self.driver.offload_of(flow) != Some(id) {
-                return;
+                return Ok(());
             }
             self.now = self.now + PATIENCE;
-            self.settle();
+            self.settle()?;
         }
+        Err(format!("{flow}: never taken back"))
     }
 
     /// Answers are read, and what was forwarded is credited.
-    fn settle(&mut self) {
+    fn settle(&mut self) -> Result<(), String> {
         self.driver.tick(&mut self.nic, self.now, 64);
-        let (shards, lives) = (&mut self.shards, &self.lives);
-        let mut credit = |flow: &Tuple, tally: Tally| {
-            let shard = lives.get(flow).copied().unwrap_or(0);
-            if let Some(shard) = shards.get_mut(shard) {
+        let (shards, forwarded) = (&mut self.shards, &mut self.forwarded);
+        let mut lost = Ok(());
+        self.driver.collect(&mut self.nic, |OffloadId(pair), told| {
+            let home = forwarded.get(&pair).map(|known| known.shard);
+            let cache = home.and_then(|shard| shards.get_mut(shard));
+            let kept = cache.is_some_and(|shard| {
                 let cache = shard.cache_mut();
-                cache.credit(
-                    Origin::Received,
-                    flow,
-                    tally.packets,
-                    tally.bytes,
-                    tally.last,
-                );
+                match told {
+                    Told::Forwarded(
+                        flow,
+                        Tally {
+                            packets,
+                            bytes,
+                            last,
+                        },
+                    ) => cache.credit(Origin::Received, flow, packets, bytes, last),
+                    Told::Ended(flows) => {
+                        forwarded.remove(&pair);
+                        cache.take_back(flows)
+                    }
+                }
+            });
+            if !kept {
+                lost = Err(format!("{told:?}: not to be credited"));
             }
-        };
-        self.driver.collect(&mut self.nic, &mut credit);
+        });
+        lost
     }
 
     fn receive(&mut self, packet: ToyPacket) -> Result<(), String> {
@@ -489,7 +503,7 @@ impl Story {
                 return Ok(());
             }
             self.now = self.now + PATIENCE;
-            self.settle();
+            self.settle()?;
         }
         Err(format!("{op:?}: never visible"))
     }
@@ -520,10 +534,8 @@ impl Story {
         let Some(&shard) = self.lives.get(flow) else {
             return;
         };
-        let Some(able) = self.shards[shard]
-            .cache()
-            .offloadable(Origin::Received, flow)
-        else {
+        let cache = self.shards[shard].cache_mut();
+        let Some(able) = cache.offloadable(Origin::Received, flow) else {
             return;
         };
         let answer = |flow: &Tuple| match self.answers.get(flow) {
@@ -533,19 +545,26 @@ impl Story {
         let [Some(there), Some(back)] = able.flows.map(|flow| answer(&flow)) else {
             return;
         };
+        // Lent before anything of it can be forwarded.
+        let cache = self.shards[shard].cache_mut();
+        if cache.lend(Origin::Received, flow).is_none() {
+            return;
+        }
         let offloaded = self
             .driver
             .offload(&mut self.nic, able.flows, able.views, self.now);
-        if let Ok(OffloadId(pair)) = offloaded {
-            let forwarded = Forwarded {
-                shard,
-                outcomes: [there, back],
-                departed: able.views.map(|views| views.departed),
-            };
-            self.forwarded.insert(pair, forwarded);
-            for flow in able.flows {
-                self.lives.insert(flow, shard);
-            }
+        let Ok(OffloadId(pair)) = offloaded else {
+            self.shards[shard].cache_mut().take_back(&able.flows);
+            return;
+        };
+        let forwarded = Forwarded {
+            shard,
+            outcomes: [there, back],
+            departed: able.views.map(|views| views.departed),
+        };
+        self.forwarded.insert(pair, forwarded);
+        for flow in able.flows {
+            self.lives.insert(flow, shard);
         }
     }
 
@@ -573,7 +592,7 @@ impl Story {
                 }
             }
             Op::Evict(packet) => {
-                self.take_back(&packet.key);
+                self.take_back(&packet.key)?;
                 if let Some(&shard) = self.lives.get(&packet.key) {
                     let cache = self.shards[shard].cache_mut();
                     cache.remove(packet.origin, &packet.key);
@@ -620,7 +639,7 @@ impl Story {
                 }
             }
         }
-        self.settle();
+        self.settle()?;
         self.check()
     }
 

@@ -1,11 +1,13 @@
 //! Filters, cookies and offloads, one fact a test.
 
 use gufc::cache::{Config, FlowCache};
+use gufc::cookie::FlowCookie;
+use gufc::hook::Views;
 use gufc::hooks::filter::{Filter, Place, Policy};
 use gufc::key::{FlowKey, Pattern, Protocol, SevenTuple, Tuple};
 use gufc::nic::{
     Driver, Facts, Fault, Faults, Indirection, Intake, Life, Mark, Nic, NicConfig, Queue, Refusal,
-    Rss, RssKey, ShortCookie, Unhelped, Width,
+    Rss, RssKey, ShortCookie, Told, Unhelped, Width,
 };
 use gufc::packet::Origin;
 use gufc::shard::Control;
@@ -61,7 +63,7 @@ fn an_edit_is_visible_when_the_nic_has_given_back_what_it_touches() {
             let _ = cache.process(&mut packet.clone(), at(0));
         }
         let able = cache
-            .offloadable(Origin::Received, &flow(n))
+            .lend(Origin::Received, &flow(n))
             .expect("plain in both directions");
         let id = driver.offload(&mut nic, able.flows, able.views, at(0));
         pairs.push(id.expect("room"));
@@ -106,11 +108,14 @@ fn an_edit_is_visible_when_the_nic_has_given_back_what_it_touches() {
 
     // What was forwarded is credited, the last packets too.
     let mut credited = Vec::new();
-    driver.collect(&mut nic, |flow, tally| {
-        credited.push((*flow, tally.packets))
+    let mut ended = Vec::new();
+    driver.collect(&mut nic, |_, told| match told {
+        Told::Forwarded(flow, tally) => credited.push((*flow, tally.packets)),
+        Told::Ended(flows) => ended.push(flows[0]),
     });
+    assert_eq!(ended, [flow(1)]);
     assert_eq!(credited, [(flow(1), 2), (flow(2), 2)]);
-    driver.collect(&mut nic, |flow, tally| panic!("{flow} {tally:?} twice"));
+    driver.collect(&mut nic, |_, told| panic!("{told:?} twice"));
     assert_eq!(driver.offload_of(&flow(1)), None);
     assert_eq!(driver.offload_of(&flow(2)), Some(pairs[1]));
 }
@@ -286,4 +291,51 @@ fn a_wide_filter_names_a_subtree() {
     assert_eq!(process(&mut nic, flow(2), Queue(2)), Path::Hit);
     let stats = cache.stats();
     assert_eq!((stats.cookie_hits, stats.cookie_misses), (1, 3));
+}
+
+/// The NIC refuses what it was asked twice, for it had been slow; then room comes before the second request does.
+#[test]
+fn what_was_asked_twice_is_forgotten_when_neither_request_can_come_to_anything() {
+    let config = NicConfig {
+        filters: 2,
+        delay: Duration::from_millis(10),
+        ..NicConfig::new(1)
+    };
+    let mut nic = nic(config, CALM);
+    let mut driver = Driver::new(Width::Bits24, 10, 10, PATIENCE);
+    let flows = |n| [flow(n), flow(n).inverse().expect("an answer")];
+    let views = |n| flows(n).map(|flow| Views::between(flow, flow));
+    let first = driver
+        .offload(&mut nic, flows(1), views(1), at(0))
+        .expect("room");
+    driver.tick(&mut nic, at(10), 10);
+    let _ = driver
+        .offload(&mut nic, flows(2), views(2), at(20))
+        .expect("room");
+    let names = FlowCookie {
+        slot: 4,
+        generation: 0,
+    };
+    let cookie = driver
+        .mark(&mut nic, flow(3), None, names, at(20))
+        .expect("room");
+    assert!(driver.withdraw(&mut nic, first, at(21)));
+    for now in 22..120 {
+        driver.tick(&mut nic, at(now), 10);
+        driver.collect(&mut nic, |_, _| {});
+        let mut send =
+            |n| nic.receive(&flow(n), Facts::default(), ToyPacket::new(flow(n)), at(now));
+        let (two, _) = (send(2), send(3));
+        let marked = core::iter::from_fn(|| nic.poll(Queue(0)))
+            .any(|received| received.packet.key == flow(3) && received.cookie == cookie);
+        assert!(driver.offload_of(&flow(2)).is_some() || !matches!(two, Intake::Forwarded(..)));
+        assert!(driver.is_marked(&flow(3)) || !marked, "at {now}");
+    }
+    assert!(driver.stats().retries > 0 && driver.stats().offloads_refused == 1);
+    assert_eq!(
+        (driver.offload_of(&flow(2)), driver.is_marked(&flow(3))),
+        (None, false)
+    );
+    assert_eq!(nic.filters(), 0);
+    driver.check().expect("in order");
 }

@@ -3,4 +3,5 @@
 mod batch_missed_late_reply;
 mod denied_reply_had_other_tuples;
 mod long_chain_is_not_quoted;
+mod offloaded_session_made_room;
 mod program_shared_across_policies;
