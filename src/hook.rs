@@ -81,6 +81,13 @@ pub trait Hook {
         Reach::Never
     }
 
+    /// The consumer that takes the packets of a step's flow and wants to run their steps itself; what
+    /// [`FlowCache::deliver`](crate::cache::FlowCache::deliver) asks. Default: nobody.
+    fn deferred(&self, step: &Self::Step) -> Option<Consumer> {
+        let _ = step;
+        None
+    }
+
     /// Writes what a step does, for people.
     fn describe(&self, step: &Self::Step, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let _ = step;

@@ -24,7 +24,7 @@ use crate::interest::{Scratch, Trigger};
 use crate::key::{Fields, Span};
 use crate::observe::{Difference, Event};
 use crate::packet::Packet;
-use crate::verdict::Verdict;
+use crate::verdict::{Consumer, Verdict};
 
 /// An ordered list of hooks, known at compile time. What it does with packets is [`Walk`].
 ///
@@ -74,6 +74,12 @@ pub trait Pipeline {
     ) -> bool {
         let _ = (destiny, complete, flow, span);
         false
+    }
+
+    /// The consumer that wants to run the destiny itself: the first that a hook [names](Hook::deferred). Default: nobody.
+    fn deferred(&self, destiny: &Self::Destiny) -> Option<Consumer> {
+        let _ = destiny;
+        None
     }
 
     /// Gives the hooks their steps back.
@@ -366,6 +372,11 @@ macro_rules! tuple_pipeline {
                 }
                 // Somebody has ended the packet who does not end all.
                 complete
+            }
+
+            fn deferred(&self, destiny: &Self::Destiny) -> Option<Consumer> {
+                None
+                $(.or_else(|| destiny.steps.$i.as_ref().and_then(|step| self.$i.deferred(step))))+
             }
 
             fn release(&mut self, destiny: Self::Destiny) {

@@ -2,16 +2,19 @@
 
 use std::convert::Infallible;
 
-use gufc::cache::{Config, FlowCache};
+use gufc::cache::{Config, Delivery, FlowCache};
+
 use gufc::epoch::Change;
+use gufc::hooks::conntrack::{Config as Tracking, Conntrack};
 use gufc::hooks::filter::{Filter, Place, Policy};
 use gufc::hooks::socket::{Absent, BindError, Bound, Listen, SocketId, Sockets};
 use gufc::key::{Family, FlowKey, Locality, Protocol, Tuple, Zone};
-use gufc::packet::{Interface, Origin};
+use gufc::packet::{Interface, Origin, TcpFlags};
 use gufc::testing::linear_sockets::{LinearSockets, Twin};
+use gufc::testing::prng::SplitMix64;
 use gufc::testing::toy::{Choices, ToyPacket};
 use gufc::testing::uncached::Uncached;
-use gufc::time::Instant;
+use gufc::time::{Duration, Instant};
 use gufc::verdict::{Answer, Consumer, Path, Verdict};
 use proptest::prelude::*;
 
@@ -295,4 +298,170 @@ fn a_connected_socket_sends_without_a_lookup() {
         (cache.stats().cookie_hits, cache.stats().cookie_misses),
         (2, 0)
     );
+}
+
+type Stack = (Conntrack<Tuple>, Filter, Sockets<Tuple>);
+
+/// Two sockets that listen, one that is connected, and a filter that reads packets.
+fn stack() -> (Stack, Vec<SocketId>) {
+    let tracker = Conntrack::try_new(Tracking::new(64, [1, 2])).expect("memory");
+    let mut filter = Filter::new("filter", 4, 1, Policy::Accept);
+    for rule in [
+        "udp dport 80 meta length 1000-65535 drop",
+        "ct state invalid drop",
+    ] {
+        let _ = filter
+            .insert(Place::Last, rule.parse().expect("a rule"))
+            .expect("room");
+    }
+    let mut sockets = Sockets::<Tuple>::try_new(8, [1, 2], Absent::Refuse).expect("memory");
+    let mut ids = Vec::new();
+    for (number, protocol) in [Protocol::TCP, Protocol::UDP].into_iter().enumerate() {
+        let place = Listen::new(protocol, Bound::Any, 80);
+        let (id, _) = sockets
+            .listen(place, Consumer(number as u64))
+            .expect("free");
+        ids.push(id);
+    }
+    let key = flow("udp 192.0.2.1:1000 > 10.0.0.1:80");
+    ids.push(sockets.connect(key, Consumer(2)).expect("free").0);
+    ((tracker, filter, sockets), ids)
+}
+
+/// Steps that run where the packet came, and steps that its consumer runs later: the same verdicts, the same state of every hook.
+#[test]
+fn it_is_the_same_in_whose_context_steps_run() {
+    let mut deferred = 0;
+    for seed in 0..40 {
+        let new = || {
+            let config = Config {
+                sessions: 32,
+                regions: 4,
+                idle_provisional: Duration::from_secs(20),
+                ..Config::new([3, 4])
+            };
+            let (hooks, ids) = stack();
+            let cache: FlowCache<Tuple, Stack> = FlowCache::new(config, hooks).expect("memory");
+            (cache, ids)
+        };
+        let ((mut here, ids), (mut there, _)) = (new(), new());
+        let mut chance = SplitMix64(seed);
+        let mut now = Instant::from_secs(1);
+        for round in 0..60 {
+            now = now + Duration::from_millis(chance.below(2_000));
+            // Which sockets want it changes, and no flow is touched by it. One closes or opens now and then.
+            let which = ids[chance.below(3) as usize];
+            let wants = chance.below(3) > 0;
+            let deferring = |(.., sockets): &mut Stack| {
+                Ok::<_, Infallible>((sockets.set_deferred(which, wants), Change::nothing()))
+            };
+            let _ = there.edit(deferring);
+            if chance.below(8) == 0 {
+                let rule =
+                    ["tcp dport 80 counter", "udp sport 1001 drop"][chance.below(2) as usize];
+                let edit = |(_, filter, _): &mut Stack| match filter.len() {
+                    0..4 => filter
+                        .insert(Place::First, rule.parse().expect("a rule"))
+                        .map(|(_, change)| ((), change)),
+                    _ => {
+                        let first = filter.rules().next().expect("four").0;
+                        filter.remove(first).map(|(_, change)| ((), change))
+                    }
+                };
+                here.edit(edit).expect("room");
+                there.edit(edit).expect("room");
+            }
+            let mut packets = Vec::new();
+            for _ in 0..chance.below(12) {
+                let text = ["tcp", "udp"][chance.below(2) as usize];
+                let from = 1_000 + chance.below(4);
+                let host = 1 + chance.below(2);
+                let mut packet =
+                    ToyPacket::new(flow(&format!("{text} 192.0.2.{host}:{from} > 10.0.0.1:80")));
+                packet.length = [100, 1_400][chance.below(2) as usize];
+                if text == "tcp" {
+                    let flags = [TcpFlags::SYN, TcpFlags::ACK, TcpFlags::ACK, TcpFlags::RST];
+                    packet.flags = flags[chance.below(4) as usize];
+                }
+                packets.push(packet);
+            }
+            let expected: Vec<_> = packets
+                .iter()
+                .map(|packet| here.process(&mut packet.clone(), now))
+                .collect();
+            let mut queues: [Vec<(usize, ToyPacket)>; 3] = Default::default();
+            let check = |n: usize, outcome: gufc::verdict::Outcome| {
+                let one: &gufc::verdict::Outcome = &expected[n];
+                assert!(
+                    outcome.agrees(one),
+                    "seed {seed}, round {round}: {outcome:?} {one:?}"
+                );
+            };
+            for (n, packet) in packets.iter().enumerate() {
+                let mut own = *packet;
+                match there.deliver(&mut own, now) {
+                    Delivery::Processed(outcome) => check(n, outcome),
+                    Delivery::Deferred {
+                        consumer: Consumer(number),
+                        cookie,
+                    } => {
+                        assert_eq!(own, *packet, "not touched");
+                        own.cookie = Some(cookie);
+                        queues[number as usize].push((n, own));
+                        deferred += 1;
+                    }
+                }
+            }
+            let misses = there.stats().cookie_misses;
+            for (consumer, queue) in queues.into_iter().enumerate() {
+                for (n, mut packet) in queue {
+                    let outcome = there.process(&mut packet, now);
+                    assert!(
+                        outcome
+                            .consumer
+                            .is_none_or(|one| one == Consumer(consumer as u64))
+                    );
+                    check(n, outcome);
+                }
+            }
+            assert_eq!(there.stats().cookie_misses, misses, "no consumer looks up");
+            assert_eq!(there.check(), Ok(()));
+        }
+        let state = |(tracker, filter, sockets): &Stack| {
+            let sockets: Vec<_> = sockets.iter().map(|one| (one.id, one.packets)).collect();
+            let rules: Vec<_> = filter.rules().map(|(id, _, count)| (id, count)).collect();
+            (tracker.len(), rules, sockets)
+        };
+        assert_eq!(state(here.hooks()), state(there.hooks()), "seed {seed}");
+        assert_eq!(there.stats().packets(), here.stats().packets());
+    }
+    assert!(deferred > 1_000, "{deferred}");
+}
+
+/// Sockets that share a port each take their flows, at the first packet and at every other.
+#[test]
+fn a_flow_of_a_shared_port_stays_with_its_socket() {
+    let mut sockets = Sockets::<Tuple>::try_new(4, [1, 2], Absent::Refuse).expect("memory");
+    let place = Listen {
+        share: Some(1),
+        ..Listen::new(Protocol::UDP, Bound::Any, 80)
+    };
+    for number in 0..4 {
+        let _ = sockets.listen(place, Consumer(number)).expect("shared");
+    }
+    let mut cache: FlowCache<Tuple, _> =
+        FlowCache::new(Config::new([3, 4]), (sockets,)).expect("memory");
+    let now = Instant::from_secs(1);
+    let mut taken = [0; 4];
+    for port in 1..=400 {
+        let key = flow(&format!("udp 192.0.2.1:{port} > 10.0.0.1:80"));
+        let first = cache.process(&mut ToyPacket::new(key), now);
+        let again = cache.process(&mut ToyPacket::new(key), now);
+        assert_eq!((again.consumer, again.path), (first.consumer, Path::Hit));
+        let Some(Consumer(number)) = first.consumer else {
+            panic!("somebody's");
+        };
+        taken[number as usize] += 1;
+    }
+    assert!(taken.iter().all(|n| (60..=140).contains(n)), "{taken:?}");
 }

@@ -15,6 +15,7 @@
 //! | `offload` | may a NIC do this entry's work, and what did it do |
 //! | `order` | in what order: CLOCK, SIEVE, S3-FIFO |
 //! | `sources` | how many half-open sessions a source has |
+//! | `deliver` | in whose context the steps run |
 //! | `batch` | a burst of packets, looked up together |
 //! | `aggregate` | what one entry says for many flows |
 //! | `explain` | why this verdict |
@@ -25,6 +26,7 @@ mod aggregate;
 mod batch;
 mod check;
 mod config;
+mod deliver;
 mod dump;
 mod evict;
 mod explain;
@@ -43,6 +45,7 @@ mod stats;
 
 pub use aggregate::Aggregated;
 pub use config::{Config, ConfigError, OverBudget, Quotas};
+pub use deliver::Delivery;
 pub use dump::{Cursor, Filter};
 pub use explain::{Explanation, Listed};
 pub use export::{ImportError, Imported, Portable, Trust};

@@ -32,6 +32,9 @@ pub struct Stats {
     pub dropped: u64,
     /// Packets rejected.
     pub rejected: u64,
+    /// Packets that were left to their consumers ([`deliver`](super::FlowCache::deliver)). They are in the other counters
+    /// once these have processed them.
+    pub deferred: u64,
     /// Packets whose cookie named their entry, or the subtree that it was found in.
     pub cookie_hits: u64,
     /// Packets whose cookie was stale, forged or recycled, or named a subtree that has no entry of theirs; they were looked up by

@@ -8,7 +8,7 @@ use crate::interest::Scratch;
 use crate::key::{Fields, Span};
 use crate::observe::{Difference, Event, Observer};
 use crate::packet::Packet;
-use crate::verdict::Verdict;
+use crate::verdict::{Consumer, Verdict};
 
 /// A pipeline, and somebody who is told what happens in the cache that owns it.
 ///
@@ -68,6 +68,10 @@ impl<H: Pipeline, O: Observer> Pipeline for Observed<H, O> {
         span: &mut Span,
     ) -> bool {
         self.hooks.reaches(destiny, complete, flow, span)
+    }
+
+    fn deferred(&self, destiny: &Self::Destiny) -> Option<Consumer> {
+        self.hooks.deferred(destiny)
     }
 
     fn release(&mut self, destiny: Self::Destiny) {

@@ -8,7 +8,7 @@ use crate::interest::Scratch;
 use crate::key::{Fields, Span};
 use crate::observe::{Difference, Event};
 use crate::packet::Packet;
-use crate::verdict::Verdict;
+use crate::verdict::{Consumer, Verdict};
 
 /// A pipeline whose hooks [look again](crate::hook::Judge::rejudge) at a share of the hits: shadow mode.
 ///
@@ -109,6 +109,10 @@ impl<H: Pipeline> Pipeline for Shadowed<H> {
         span: &mut Span,
     ) -> bool {
         self.hooks.reaches(destiny, complete, flow, span)
+    }
+
+    fn deferred(&self, destiny: &Self::Destiny) -> Option<Consumer> {
+        self.hooks.deferred(destiny)
     }
 
     fn release(&mut self, destiny: Self::Destiny) {

@@ -7,6 +7,7 @@
 //! ```text
 //!  SYN     ─► listening socket, its consumer accepts      connect(key): from now on the connection's own socket
 //!  data    ─► connected socket
+//!  queue   ─► a consumer that wants to runs the steps itself (set_deferred, FlowCache::deliver)
 //!  sending ─► the socket keeps the flow's cookie and spares the lookup (FlowCache::cookie)
 //! ```
 //!
@@ -178,6 +179,8 @@ pub struct Listed<K> {
     pub consumer: Consumer,
     /// How many packets it took.
     pub packets: u64,
+    /// Whether its consumer runs the steps itself.
+    pub deferred: bool,
 }
 
 /// The sockets of this machine, as a hook.
@@ -243,6 +246,14 @@ impl<K: FlowKey + Indexed> Sockets<K> {
     pub fn set_consumer(&mut self, id: SocketId, consumer: Consumer) -> bool {
         let socket = self.table.get_mut(id);
         socket.map(|socket| socket.consumer = consumer).is_some()
+    }
+
+    /// Chooses whether the steps of a socket's packets have run when its consumer gets them, as at first, or are still to run in the
+    /// consumer's context: [`FlowCache::deliver`](crate::cache::FlowCache::deliver) then gives them back as they came. Holds for
+    /// the very next packet. No flow is touched. False when the socket is closed.
+    pub fn set_deferred(&mut self, id: SocketId, deferred: bool) -> bool {
+        let socket = self.table.get_mut(id);
+        socket.map(|socket| socket.deferred = deferred).is_some()
     }
 
     /// The socket that takes a flow's packets from this interface.
@@ -322,6 +333,7 @@ fn listed<K: Copy>(id: SocketId, socket: &table::Socket<K>) -> Listed<K> {
         connected,
         consumer: socket.consumer,
         packets: socket.packets,
+        deferred: socket.deferred,
     }
 }
 
@@ -351,6 +363,11 @@ impl<K: FlowKey + Indexed> Hook for Sockets<K> {
             None => Reach::Passes,
             Some(_) => Reach::Never,
         }
+    }
+
+    fn deferred(&self, step: &Step) -> Option<Consumer> {
+        let socket = self.table.at(step.slot?)?;
+        socket.deferred.then_some(socket.consumer)
     }
 
     fn describe(&self, step: &Step, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -32,6 +32,8 @@ pub(super) struct Socket<K> {
     pub(super) place: Place<K>,
     pub(super) consumer: Consumer,
     pub(super) packets: u64,
+    /// Whether the consumer runs the steps itself.
+    pub(super) deferred: bool,
 }
 
 /// Where a socket stands.
@@ -298,6 +300,7 @@ impl<K: FlowKey + Indexed> Table<K> {
             place,
             consumer,
             packets: 0,
+            deferred: false,
         });
         if let Some(index) = self.free.pop() {
             if let Some(cell) = self.cells.get_mut(index as usize) {
