@@ -13,6 +13,7 @@ mod floors;
 mod interests;
 mod invalidation;
 mod key;
+mod nat;
 mod nic;
 mod operate;
 mod policy;

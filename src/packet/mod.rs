@@ -6,12 +6,16 @@
 mod defect;
 mod rewrite;
 mod segment;
+mod splice;
 mod translation;
 
 pub use defect::Defect;
 pub use rewrite::Rewrite;
 pub use segment::{Segment, SegmentOptions, Seq, TcpFlags};
+pub use splice::Unspliceable;
 pub use translation::{Mtus, Translation, Untranslatable};
+
+use core::ops::Range;
 
 use crate::cookie::FlowCookie;
 use crate::key::FlowKey;
@@ -60,6 +64,8 @@ impl Fragment {
 /// * Reading methods have no effect and answer the same until the packet is rewritten.
 /// * `p.rewrite(&Rewrite::between(&p.key(), &k))` leaves `p.key() == k`, for `k` of the same family and protocol.
 /// * A checksum that was right before a rewrite is right after it, and after a translation.
+/// * `p.splice(at, new)?` leaves `new` in the place of the bytes `at`, and everything before and behind them as it was.
+/// * Where `p.renumber(&s)`, `p.segment()` has the numbers of `s`.
 /// * `p.translate(&Translation::between(&p.key(), &k))?` leaves `p.key() == k`, for `k` a [`crossed`](crate::key::crossed) key of
 ///   the packet's, with ports of one's choice where there are some; where it refuses, `p` is as it was.
 pub trait Packet {
@@ -166,6 +172,27 @@ pub trait Packet {
     /// Lowers the TCP maximum segment size option of a SYN to `mss` where it is larger. False where nothing changed.
     fn clamp_mss(&mut self, mss: u16) -> bool {
         let _ = mss;
+        false
+    }
+
+    /// Puts `new` in the place of payload bytes, be it longer or shorter, with lengths and checksums kept right; `at` counts as
+    /// [`transport`](Self::transport) does. TCP's numbers stay: those of what comes later are the caller's to
+    /// [change](Self::renumber).
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot; then the packet is as it was. Types of packets that cannot change their payload refuse with
+    /// [`Unspliceable::Unsupported`], as this does if it is not implemented.
+    fn splice(&mut self, at: Range<usize>, new: &[u8]) -> Result<(), Unspliceable> {
+        let _ = (at, new);
+        Err(Unspliceable::Unsupported)
+    }
+
+    /// Gives a TCP segment the sequence number of `segment`, and its acknowledgement and edges of selective acknowledgements
+    /// where it has such, with the checksum kept right. False, and no change, for every other packet, and where it is not
+    /// implemented.
+    fn renumber(&mut self, segment: &Segment) -> bool {
+        let _ = segment;
         false
     }
 }

@@ -46,6 +46,7 @@ mod link;
 mod quote;
 mod reassembly;
 mod rewrite;
+mod splice;
 mod translate;
 mod translate_error;
 mod transport;
@@ -65,7 +66,7 @@ use crate::cookie::FlowCookie;
 use crate::key::{Family, FlowKey, Locality, Protocol, SevenTuple, Tuple};
 use crate::packet::{
     Defect, Fragment, Interface, Origin, Packet, Rewrite, Segment, TcpFlags, Translation,
-    Untranslatable,
+    Unspliceable, Untranslatable,
 };
 use layout::Layout;
 use quote::Quote;
@@ -590,6 +591,16 @@ impl<K: FrameKey> Packet for Frame<'_, K> {
 
     fn clamp_mss(&mut self, mss: u16) -> bool {
         self.lower_mss(mss)
+    }
+
+    /// A longer payload takes room before the packet, as of a frame that was read [with headroom](Frame::with_headroom); then a
+    /// link header is not part of the frame afterwards. One that is not longer takes none. Cost: O(length).
+    fn splice(&mut self, at: core::ops::Range<usize>, new: &[u8]) -> Result<(), Unspliceable> {
+        self.exchange(at, new)
+    }
+
+    fn renumber(&mut self, segment: &Segment) -> bool {
+        self.put_numbers(segment)
     }
 
     /// In place, where the frame was read [with headroom](Frame::with_headroom); IPv6 to IPv4 needs none. A link header is not

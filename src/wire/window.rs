@@ -31,6 +31,13 @@ impl<'a> Window<'a> {
         (self.bytes, self.begin)
     }
 
+    /// Lets the packet end earlier: at `end` of the buffer.
+    pub(super) fn set_end(&mut self, end: usize) {
+        let bytes = core::mem::take(&mut self.bytes);
+        let end = end.min(bytes.len());
+        self.bytes = bytes.get_mut(..end).unwrap_or(&mut []);
+    }
+
     /// Lets the packet begin elsewhere.
     pub(super) fn set_begin(&mut self, begin: usize) {
         self.begin = begin;

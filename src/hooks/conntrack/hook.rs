@@ -265,7 +265,13 @@ impl<K: Trackable> Conntrack<K> {
             return false;
         }
         let (mut state, timeouts) = (hot.tcp, self.timeouts(hot.clock.policy()));
-        let setting = Setting::new(self.config(), timeouts, status, hot.clock.end() - now, 0);
+        let setting = Setting::new(
+            self.config(),
+            timeouts,
+            status,
+            hot.clock.end() - now,
+            [0; 2],
+        );
         let outcome = tcp::step(&mut state, direction, segment, &setting);
         matches!(outcome, Outcome::Accept { .. } | Outcome::Ignore(_))
     }

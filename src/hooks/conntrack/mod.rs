@@ -146,10 +146,11 @@ pub use track::{Template, Tracked};
 pub use words::ParseFilterError;
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::hook::Direction;
-use crate::key::{Family, FlowKey, Locality, SevenTuple, Tuple, Zone};
+use crate::key::{Family, FlowKey, Locality, Pattern, SevenTuple, Tuple, Zone};
 use crate::packet::Segment;
 use crate::time::Instant;
 use crate::trie::{Indexed, ReserveError};
@@ -236,6 +237,8 @@ pub struct Conntrack<K: Trackable> {
     labels: BTreeMap<u32, u128>,
     /// What helpers remember, by slot.
     helpers: BTreeMap<u32, helper::Lines>,
+    /// Which connections get a helper.
+    assignments: Vec<(Pattern, Helper)>,
     /// Shifts of sequence numbers, by slot.
     shifts: BTreeMap<u32, seqadj::Shifts>,
     expectations: Expectations<K>,
@@ -267,6 +270,7 @@ impl<K: Trackable> Conntrack<K> {
             table: Table::try_new(capacity, config.seed, config.accounting)?,
             labels: BTreeMap::new(),
             helpers: BTreeMap::new(),
+            assignments: Vec::new(),
             shifts: BTreeMap::new(),
             expectations: Expectations::new(),
             sources: BTreeMap::new(),

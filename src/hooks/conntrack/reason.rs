@@ -68,6 +68,10 @@ pub enum Reason {
     HelperPartial,
     /// A helper could not announce the connection.
     HelperExpectation,
+    /// A helper reads in order, and what comes before is missing.
+    HelperOrder,
+    /// The packet cannot be changed as a helper, or what it changed before, demands.
+    HelperRewrite,
 }
 
 impl Reason {
@@ -75,7 +79,7 @@ impl Reason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every reason in order.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::Malformed,
         Self::Fragment,
         Self::Checksum,
@@ -104,6 +108,8 @@ impl Reason {
         Self::SourceLimit,
         Self::HelperPartial,
         Self::HelperExpectation,
+        Self::HelperOrder,
+        Self::HelperRewrite,
     ];
 
     /// The reason in a few words.
@@ -137,6 +143,8 @@ impl Reason {
             Self::SourceLimit => "too many connections from this source",
             Self::HelperPartial => "helper: command in pieces",
             Self::HelperExpectation => "helper: no place for the announced connection",
+            Self::HelperOrder => "helper: data before it are missing",
+            Self::HelperRewrite => "helper: the packet cannot be rewritten",
         }
     }
 }

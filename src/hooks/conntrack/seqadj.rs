@@ -3,55 +3,88 @@
 //! Apart because few connections have it: those whose helper announces addresses that translation changes.
 //!
 //! ```text
-//!  numbers as sent      ----------------|------------------>
-//!                                       at        a segment that starts after it is shifted by `after`, else by `before`
-//!  numbers as passed on ------------------|---------------->
+//!  numbers as sent      -----|---------|------------------>
+//!                            a         b        what starts after a place is shifted by the changes up to there
+//!  numbers as passed on -----|------------|------------------>
 //! ```
 //!
-//! Two epochs are remembered, as in Linux: the shift before and after the last change. A segment that is repeated from before
-//! the change before that is shifted wrongly, and its receiver drops it.
+//! The last eight changes of a direction are remembered one by one (Linux: two), older ones as their sum. What is repeated from
+//! before them all is shifted as if behind the oldest; its receiver has it already.
 
 use super::{ConnId, Conntrack, News, Status, Trackable, connection::Kind};
 use crate::hook::Direction;
 use crate::packet::{Segment, Seq};
 
+/// Changes of a direction that are remembered one by one.
+pub(super) const EDITS: usize = 8;
+
+/// Data that have changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Edit {
+    /// Where, in their sender's numbers.
+    at: Seq,
+    /// By how much they have grown.
+    by: i32,
+    /// How long they were, if that is known.
+    length: u32,
+}
+
 /// How the numbers of one direction are shifted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shift {
-    /// The segment that was changed last, in its sender's numbers.
-    at: Seq,
-    before: i32,
-    after: i32,
+    /// Oldest first.
+    edits: [Edit; EDITS],
+    count: usize,
+    /// What older changes come to.
+    base: i32,
 }
 
 impl Shift {
-    /// A segment that starts at `at` has grown by `by`. One that has been changed already and is sent again changes nothing.
-    fn record(&mut self, at: Seq, by: i32) {
-        if self.before == self.after || self.at.is_before(at) {
-            self.at = at;
-            self.before = self.after;
-            self.after = self.after.wrapping_add(by);
+    fn edits(&self) -> &[Edit] {
+        self.edits.get(..self.count).unwrap_or(&[])
+    }
+
+    /// What starts at `at` and was `length` long has grown by `by`. What has been changed already and is sent again changes nothing.
+    fn record(&mut self, at: Seq, length: u32, by: i32) {
+        let last = self.edits().last();
+        if last.is_some_and(|last| !last.at.is_before(at)) {
+            return;
         }
+        if self.count == EDITS {
+            self.base = self.base.wrapping_add(self.edits[0].by);
+            self.edits.rotate_left(1);
+            self.count -= 1;
+        }
+        self.edits[self.count] = Edit { at, by, length };
+        self.count += 1;
     }
 
     /// The shift of what is at `seq`, in the sender's numbers.
-    const fn of(&self, seq: Seq) -> u32 {
-        (if seq.is_after(self.at) {
-            self.after
-        } else {
-            self.before
-        }) as u32
+    fn of(&self, seq: Seq) -> u32 {
+        let behind = self.edits().iter().filter(|edit| seq.is_after(edit.at));
+        behind.fold(self.base, |sum, edit| sum.wrapping_add(edit.by)) as u32
     }
 
-    /// An acknowledgement of this direction, from the receiver's numbers to the sender's.
+    /// An acknowledgement of this direction, from the receiver's numbers to the sender's. Of data that have changed all or
+    /// nothing is acknowledged, so that they are sent again as a whole.
     pub(super) fn undo(&self, ack: Seq) -> Seq {
-        ack - self.of(ack - self.before as u32)
+        let mut ack = ack - self.base as u32;
+        for edit in self.edits() {
+            let before = ack - edit.by as u32;
+            if !ack.is_after(edit.at) {
+                return ack;
+            }
+            if before.is_before(edit.at + edit.length.max(1)) {
+                return edit.at;
+            }
+            ack = before;
+        }
+        ack
     }
 
-    /// What the window check takes off an acknowledgement of this direction, and, as in Linux, off the edges of selective ones
-    /// beside it.
+    /// What the window check takes off an acknowledgement of this direction.
     pub(super) fn of_ack(&self, ack: Seq) -> u32 {
-        self.of(ack - 1)
+        ack - self.undo(ack)
     }
 }
 
@@ -59,11 +92,11 @@ impl Shift {
 pub(super) type Shifts = [Shift; 2];
 
 impl<K: Trackable> Conntrack<K> {
-    /// Says that the data of a segment which starts at `seq`, as its sender counts, has grown by `by` bytes (or shrunk, where
-    /// negative) on its way through. From then on the connection is [`Status::SEQ_ADJUST`]: the tracker goes on checking in
+    /// Says that data at `seq`, as their sender counts, have grown by `by` bytes (or shrunk, where negative) on their way
+    /// through: what starts after `seq` is shifted. From then on the connection is [`Status::SEQ_ADJUST`]: the tracker goes on checking in
     /// the senders' own numbers, never by the window step, and [`adjusted`](Self::adjusted) says what to put in the headers.
     ///
-    /// The same segment again changes nothing, so that a repetition is not counted twice. False, and no change, for a name
+    /// A place not behind the last one changes nothing, so that a repetition is not counted twice. False, and no change, for a name
     /// that names nothing and for a connection that is not TCP; `by` of 0 does nothing and is true.
     ///
     /// Cost: O(log n), n = connections that are adjusted.
@@ -77,12 +110,24 @@ impl<K: Trackable> Conntrack<K> {
         if by == 0 {
             return true;
         }
+        self.adjust_slot(slot, direction, seq, 0, by);
+        true
+    }
+
+    /// Says that `length` bytes at `seq` have grown by `by`.
+    pub(super) fn adjust_slot(
+        &mut self,
+        slot: u32,
+        direction: Direction,
+        seq: Seq,
+        length: u32,
+        by: i32,
+    ) {
         let shifts = self.shifts.entry(slot).or_default();
-        shifts[direction as usize].record(seq, by);
+        shifts[direction as usize].record(seq, length, by);
         self.table.cold_mut(slot).status.set(Status::SEQ_ADJUST);
         self.rank(slot);
         self.tell(slot, News::SEQ_ADJUST);
-        true
     }
 
     /// The segment with the numbers that it has to leave with: sequence number, acknowledgement, and edges of selective

@@ -324,19 +324,23 @@ impl<K: Trackable> Conntrack<K> {
         }
     }
 
-    /// What translation has added to the numbers that a segment of `direction` acknowledges.
+    /// What translation has added to the numbers that a segment of `direction` acknowledges: to the acknowledgement itself, and
+    /// to the highest edge of the selective ones. Linux takes the former off both, and so may refuse what is right.
     fn ack_shift(
         &self,
         slot: u32,
         direction: Direction,
         segment: Option<&Segment>,
         status: Status,
-    ) -> u32 {
+    ) -> [u32; 2] {
         let (true, Some(segment)) = (status.contains(Status::SEQ_ADJUST), segment) else {
-            return 0;
+            return [0; 2];
         };
-        self.shifts.get(&slot).map_or(0, |shifts| {
-            shifts[direction.reverse() as usize].of_ack(segment.ack)
+        let edges = segment.options.sack_ranges().iter();
+        let highest = edges.fold(segment.ack, |highest, (_, right)| highest.max(*right));
+        self.shifts.get(&slot).map_or([0; 2], |shifts| {
+            let shift = &shifts[direction.reverse() as usize];
+            [shift.of_ack(segment.ack), shift.of_ack(highest)]
         })
     }
 
@@ -405,6 +409,7 @@ impl<K: Trackable> Conntrack<K> {
             return Tracked::dropped(Reason::Full);
         };
         self.count_source(&tuples[0], true);
+        self.assign_by_rule(id.slot);
         if let Some(master) = self.announced(&tuples[0], now) {
             let mark = self.connection(master).map(|master| master.mark());
             let cold = self.table.cold_mut(id.slot);

@@ -16,10 +16,11 @@ use super::{NAME, Nat, Opening, Refusal, is_decided, moved};
 use crate::hook::{
     Caching, Class, Context, Direction, Hook, Judge, Judgement, Recheck, Rejudged, Stage, Stages,
 };
-use crate::hooks::conntrack::{ConnId, Conntrack, Status, TrackStep, Trackable};
+use crate::hooks::conntrack::{ConnId, Conntrack, Help, Status, TrackStep, Trackable};
 use crate::interest::Trigger;
 use crate::key::{Family, Locality, Ports};
 use crate::packet::{Interface, Packet, Rewrite};
+use crate::time::Instant;
 use crate::verdict::{By, Verdict};
 
 /// What the translator leaves in a flow's destiny.
@@ -135,6 +136,10 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
             if self.has_moved(id, masqueraded, context) {
                 return drop(context);
             }
+        }
+        if end == End::Source && !self.assist(packet, id, direction, context.now) {
+            self.counters.unhelped += 1;
+            return drop(context);
         }
         let rewrite = self.rewrite_of(&packet.key(), end, id, direction);
         if let Some(rewrite) = &rewrite {
@@ -263,6 +268,38 @@ fn drop(context: &mut Context) -> Judgement {
 }
 
 impl<K: Trackable> Nat<K> {
+    /// Lets the connection's helper read, and write, what a packet announces, and numbers the segment as its receiver counts.
+    /// False where it must not pass.
+    ///
+    /// Connections with a helper or with shifted numbers never fit the window step, so every packet of them comes here.
+    fn assist<P: Packet<Key = K>>(
+        &mut self,
+        packet: &mut P,
+        id: ConnId,
+        direction: Direction,
+        now: Instant,
+    ) -> bool {
+        let Some(status) = self.tracker.connection(id).map(|one| one.status()) else {
+            return true;
+        };
+        if !status.intersects(Status::HELPER.union(Status::SEQ_ADJUST)) {
+            return true;
+        }
+        let dice = &mut self.dice;
+        let draw = || dice.draw() as u16;
+        let help = self.tracker.help_across(packet, id, direction, now, draw);
+        if let Help::Drop(_) = help {
+            return false;
+        }
+        let Some(segment) = packet.segment() else {
+            return true;
+        };
+        match self.tracker.adjusted(id, direction, &segment) {
+            Some(adjusted) => packet.renumber(&adjusted),
+            None => true,
+        }
+    }
+
     /// Decides on one end of a connection, unless that has been done.
     fn open<P: Packet<Key = K>>(
         &mut self,

@@ -79,7 +79,7 @@ use crate::epoch::{Change, View};
 use crate::hook::Direction;
 use crate::hooks::conntrack::{ConnId, Conntrack, Maintained, Status, Trackable};
 use crate::interest::Scratch;
-use crate::key::{Family, Locality};
+use crate::key::{Endpoint, Family, Locality};
 use crate::packet::Interface;
 use crate::time::Instant;
 use crate::trie::ReserveError;
@@ -102,6 +102,9 @@ pub struct Counters {
     pub no_address: u64,
     /// ICMP errors dropped because they quote too little, are damaged, or must not pass a translator.
     pub errors_dropped: u64,
+    /// Segments dropped because what they announce, or the numbers that follow from it, could not be written:
+    /// [`Conntrack::count`] says why.
+    pub unhelped: u64,
     /// First packets from outside that a mapping's filtering did not let in.
     pub filtered: u64,
     /// First packets dropped because a pool lent no port: [`Pool::refused`] says why.
@@ -352,7 +355,7 @@ impl<K: Trackable> Nat<K> {
         &mut self,
         pool: PoolId,
         inside: &K,
-        outside: crate::key::Endpoint,
+        outside: Endpoint,
     ) -> Result<(), PoolError> {
         self.mappings.forward(pool, inside, outside).map(|_| ())
     }
@@ -586,9 +589,12 @@ impl<K: Trackable> Nat<K> {
             seen == original.destination().address
         })?;
         let tuple = master.tuple(announcer);
-        let port = crate::key::Ports::one(original.destination().port);
+        let outside = original.destination();
+        let inside = self.tracker.announced_as(master.id(), outside);
+        let inside = inside.unwrap_or(Endpoint::new(tuple.source().address, outside.port));
+        let port = crate::key::Ports::one(inside.port);
         let source = Range::address(tuple.destination().address);
-        let destination = Range::address(tuple.source().address).with_ports(port);
+        let destination = Range::address(inside.address).with_ports(port);
         Some([(End::Source, source), (End::Destination, destination)])
     }
 }

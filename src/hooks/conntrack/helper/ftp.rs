@@ -1,28 +1,74 @@
-//! Reading the four lines of FTP that announce a data connection.
+//! Reading the four lines of FTP that announce a data connection, and writing them for another end.
 //!
 //! ```text
 //!  client   PORT h1,h2,h3,h4,p1,p2      EPRT |1|address|port|       EPRT |2|address|port|
 //!  server   227 any text (h1,h2,h3,h4,p1,p2)                        229 any text (|||port|)
 //! ```
 
+use alloc::format;
+use alloc::string::String;
 use core::net::IpAddr;
+use core::ops::Range;
 use core::str;
 
 use crate::hook::Direction;
+use crate::key::Endpoint;
 
-/// What a line announces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a segment announces.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// Nothing.
     Nothing,
     /// It may announce something, and ends too early to tell.
     Partial,
-    /// A connection to this port, of this address where it says one.
-    End(Option<IpAddr>, u16),
+    /// A connection to an end.
+    End(Said),
 }
 
-/// Reads the data of a segment that begins at a line.
-pub(super) fn read(data: &[u8], direction: Direction) -> Found {
+/// An end as it was announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    /// The address, where there is one.
+    pub(super) address: Option<IpAddr>,
+    pub(super) port: u16,
+    /// Where in the data the arguments stand.
+    pub(super) at: Range<usize>,
+    form: Form,
+}
+
+/// How the arguments are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Six numbers.
+    Six,
+    /// Family, address and port between delimiters.
+    Extended(u8),
+}
+
+impl Said {
+    /// The arguments for another end; `None` where the form cannot say it.
+    pub(super) fn written(&self, end: Endpoint) -> Option<String> {
+        match (self.form, end.address) {
+            (Form::Six, IpAddr::V4(address)) => {
+                let [a, b, c, d] = address.octets();
+                let [high, low] = end.port.to_be_bytes();
+                Some(format!("{a},{b},{c},{d},{high},{low}"))
+            }
+            (Form::Six, IpAddr::V6(_)) => None,
+            (Form::Extended(delimiter), address) => {
+                let d = char::from(delimiter);
+                Some(match (self.address, address) {
+                    (None, _) => format!("{d}{d}{d}{}{d}", end.port),
+                    (Some(_), IpAddr::V4(address)) => format!("{d}1{d}{address}{d}{}{d}", end.port),
+                    (Some(_), IpAddr::V6(address)) => format!("{d}2{d}{address}{d}{}{d}", end.port),
+                })
+            }
+        }
+    }
+}
+
+/// Reads data that begin at a line.
+pub(super) fn read_line(data: &[u8], direction: Direction) -> Found {
     let words: [(&[u8], Option<u8>, Reader); 2] = match direction {
         Direction::Original => [(b"PORT ", None, six), (b"EPRT ", None, extended)],
         Direction::Reply => [(b"227 ", Some(b'('), six), (b"229 ", Some(b'('), extended)],
@@ -46,24 +92,30 @@ pub(super) fn read(data: &[u8], direction: Direction) -> Found {
             return Found::Partial;
         };
         let line = rest.get(..end).unwrap_or(rest);
-        let arguments = match open {
-            None => line,
+        let skipped = match open {
+            None => 0,
             Some(open) => match line.iter().position(|byte| *byte == open) {
-                Some(at) => line.get(at + 1..).unwrap_or(&[]),
+                Some(at) => at + 1,
                 None => return Found::Nothing,
             },
         };
-        return reader(arguments).unwrap_or(Found::Nothing);
+        let Some(said) = reader(line.get(skipped..).unwrap_or(&[])) else {
+            return Found::Nothing;
+        };
+        let before = word.len() + skipped;
+        let at = said.at.start + before..said.at.end + before;
+        return Found::End(Said { at, ..said });
     }
     Found::Nothing
 }
 
-type Reader = fn(&[u8]) -> Option<Found>;
+type Reader = fn(&[u8]) -> Option<Said>;
 
 /// Six numbers from 0 to 255 with commas between them (RFC 959 section 5.3.2).
-fn six(text: &[u8]) -> Option<Found> {
+fn six(text: &[u8]) -> Option<Said> {
     let mut numbers = [0u8; 6];
     let mut parts = text.split(|byte| *byte == b',');
+    let mut length = 5;
     for (at, number) in numbers.iter_mut().enumerate() {
         let part = parts.next()?;
         let digits = part.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -71,17 +123,20 @@ fn six(text: &[u8]) -> Option<Found> {
         if digits == 0 || at < 5 && digits != part.len() {
             return None;
         }
+        length += digits;
         *number = str::from_utf8(part.get(..digits)?).ok()?.parse().ok()?;
     }
     let [a, b, c, d, high, low] = numbers;
-    end(
-        Some(IpAddr::from([a, b, c, d])),
-        u16::from_be_bytes([high, low]),
-    )
+    end(Said {
+        address: Some(IpAddr::from([a, b, c, d])),
+        port: u16::from_be_bytes([high, low]),
+        at: 0..length,
+        form: Form::Six,
+    })
 }
 
 /// `|family|address|port|` with any printable delimiter that is no digit; a server leaves the first two empty (RFC 2428).
-fn extended(text: &[u8]) -> Option<Found> {
+fn extended(text: &[u8]) -> Option<Said> {
     let (delimiter, rest) = text.split_first()?;
     if !(33..=126).contains(delimiter) || delimiter.is_ascii_digit() {
         return None;
@@ -92,41 +147,78 @@ fn extended(text: &[u8]) -> Option<Found> {
     let port = str::from_utf8(parts.next()?).ok()?;
     // The last delimiter has to be there.
     parts.next()?;
+    let length = 4 + family.len() + address.len() + port.len();
     let address = match family {
         b"" if address.is_empty() => None,
         b"1" => Some(IpAddr::V4(address.parse().ok()?)),
         b"2" => Some(IpAddr::V6(address.parse().ok()?)),
         _ => return None,
     };
-    end(address, port.parse().ok()?)
+    end(Said {
+        address,
+        port: port.parse().ok()?,
+        at: 0..length,
+        form: Form::Extended(*delimiter),
+    })
 }
 
-fn end(address: Option<IpAddr>, port: u16) -> Option<Found> {
-    (port != 0).then_some(Found::End(address, port))
+fn end(said: Said) -> Option<Said> {
+    (said.port != 0).then_some(said)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn v4(port: u16) -> Found {
-        Found::End(Some(IpAddr::from([192, 168, 1, 2])), port)
+    /// The end that a segment announces, and the arguments.
+    fn said(data: &str, direction: Direction) -> Option<(Option<IpAddr>, u16, &str)> {
+        match read_line(data.as_bytes(), direction) {
+            Found::End(said) => Some((said.address, said.port, &data[said.at])),
+            _ => None,
+        }
     }
 
     #[test]
     fn lines() {
-        let client = |text: &str| read(text.as_bytes(), Direction::Original);
-        let server = |text: &str| read(text.as_bytes(), Direction::Reply);
-        assert_eq!(client("PORT 192,168,1,2,4,1\r\n"), v4(1025));
-        assert_eq!(client("port 192,168,1,2,4,1\r\n"), v4(1025));
-        assert_eq!(client("EPRT |1|192.168.1.2|1025|\r\n"), v4(1025));
-        let six = Found::End(Some("2001:db8::7".parse().unwrap()), 5282);
-        assert_eq!(client("EPRT |2|2001:db8::7|5282|\r\n"), six);
-        assert_eq!(server("227 Entering (192,168,1,2,4,1).\r\n"), v4(1025));
-        assert_eq!(
-            server("229 Extended (|||6446|)\r\n"),
-            Found::End(None, 6446)
-        );
+        let client = |text: &str| read_line(text.as_bytes(), Direction::Original);
+        let server = |text: &str| read_line(text.as_bytes(), Direction::Reply);
+        let v4 = Some(IpAddr::from([192, 168, 1, 2]));
+        let v6 = Some("2001:db8::7".parse().unwrap());
+        for (line, address, port, arguments) in [
+            ("PORT 192,168,1,2,4,1\r\n", v4, 1025, "192,168,1,2,4,1"),
+            ("port 192,168,1,2,4,1\r\n", v4, 1025, "192,168,1,2,4,1"),
+            (
+                "EPRT |1|192.168.1.2|1025|\r\n",
+                v4,
+                1025,
+                "|1|192.168.1.2|1025|",
+            ),
+            (
+                "EPRT |2|2001:db8::7|5282|\r\n",
+                v6,
+                5282,
+                "|2|2001:db8::7|5282|",
+            ),
+        ] {
+            assert_eq!(
+                said(line, Direction::Original),
+                Some((address, port, arguments))
+            );
+        }
+        for (line, address, port, arguments) in [
+            (
+                "227 Entering (192,168,1,2,4,1).\r\n",
+                v4,
+                1025,
+                "192,168,1,2,4,1",
+            ),
+            ("229 Extended (|||6446|)\r\n", None, 6446, "|||6446|"),
+        ] {
+            assert_eq!(
+                said(line, Direction::Reply),
+                Some((address, port, arguments))
+            );
+        }
         for nothing in [
             "USER anonymous\r\n",
             "PORT 192,168,1,256,4,1\r\n",
@@ -153,5 +245,37 @@ mod tests {
         assert_eq!(server("227 Entering (192,168"), Found::Partial);
         assert_eq!(server("227 no address\r\n"), Found::Nothing);
         assert_eq!(server("PORT 192,168,1,2,4,1\r\n"), Found::Nothing);
+    }
+    #[test]
+    fn written_for_another_end() {
+        let v4 = Endpoint::new("198.51.100.200".parse().unwrap(), 0x1234);
+        let v6 = Endpoint::new("2001:db8::1".parse().unwrap(), 7);
+        for (line, direction, end, arguments) in [
+            (
+                "PORT 10,0,0,2,4,1\r\n",
+                Direction::Original,
+                v4,
+                Some("198,51,100,200,18,52"),
+            ),
+            ("PORT 10,0,0,2,4,1\r\n", Direction::Original, v6, None),
+            (
+                "EPRT !1!10.0.0.2!9!\r\n",
+                Direction::Original,
+                v4,
+                Some("!1!198.51.100.200!4660!"),
+            ),
+            (
+                "EPRT |2|fd00::9|9|\r\n",
+                Direction::Original,
+                v6,
+                Some("|2|2001:db8::1|7|"),
+            ),
+            ("229 Yes (|||9|)\r\n", Direction::Reply, v6, Some("|||7|")),
+        ] {
+            let Found::End(said) = read_line(line.as_bytes(), direction) else {
+                panic!("{line}")
+            };
+            assert_eq!(said.written(end).as_deref(), arguments);
+        }
     }
 }

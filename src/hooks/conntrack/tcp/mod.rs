@@ -32,6 +32,8 @@ pub(super) struct Setting<'a> {
     pub(super) remaining: Duration,
     /// What translation has added to the numbers that the segment acknowledges.
     pub(super) ack_shift: u32,
+    /// The same of the highest edge of its selective acknowledgements.
+    pub(super) sack_shift: u32,
 }
 
 impl<'a> Setting<'a> {
@@ -40,7 +42,7 @@ impl<'a> Setting<'a> {
         timeouts: &'a Timeouts,
         status: Status,
         remaining: Duration,
-        ack_shift: u32,
+        [ack_shift, sack_shift]: [u32; 2],
     ) -> Self {
         Self {
             mode: config.mode,
@@ -49,6 +51,7 @@ impl<'a> Setting<'a> {
             status,
             remaining,
             ack_shift,
+            sack_shift,
         }
     }
 }

@@ -56,7 +56,12 @@ pub(super) fn check(
     let end = segment.end();
     let (mut seq, mut end_seen) = (segment.seq, end);
     let (mut ack, mut sack) = (segment.ack, sack_edge(state, direction, segment));
-    (ack, sack) = (ack - setting.ack_shift, sack - setting.ack_shift);
+    let sack_shift = if sack == ack {
+        setting.ack_shift
+    } else {
+        setting.sack_shift
+    };
+    (ack, sack) = (ack - setting.ack_shift, sack - sack_shift);
 
     if state.side(sender).window == 0 {
         if flags.contains(TcpFlags::SYN) {

@@ -1,0 +1,4 @@
+//! Translation, seen from outside.
+
+mod ftp;
+mod splice;
