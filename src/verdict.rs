@@ -53,10 +53,13 @@ pub enum Answer {
     NoRoute,
     /// ICMP 3/13, ICMPv6 1/1.
     AdminProhibited,
+    /// ICMP 3/4, ICMPv6 2/0: it does not fit what is behind. No rule says this; a translator between IPv4 and IPv6 does, and
+    /// [`Mtus::told`](crate::packet::Mtus::told) is the length that its sender is to be told.
+    TooBig,
 }
 
 impl Answer {
-    /// Every answer with its name in rules.
+    /// Every answer that a rule can give, with its name.
     pub const NAMES: [(Self, &'static str); 5] = [
         (Self::TcpReset, "tcp reset"),
         (Self::PortUnreachable, "port-unreachable"),
@@ -73,6 +76,7 @@ impl Answer {
             Self::HostUnreachable => Some(([3, 1], [1, 3])),
             Self::NoRoute => Some(([3, 0], [1, 0])),
             Self::AdminProhibited => Some(([3, 13], [1, 1])),
+            Self::TooBig => Some(([3, 4], [2, 0])),
         }
     }
 }
@@ -81,7 +85,10 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Self::NAMES.iter().find(|(answer, _)| answer == self) {
             Some((_, name)) => f.write_str(name),
-            None => f.write_str("unknown"),
+            None => match self {
+                Self::TooBig => f.write_str("too-big"),
+                _ => f.write_str("unknown"),
+            },
         }
     }
 }

@@ -51,6 +51,31 @@ pub struct Mtus {
     pub lowest_v6: u32,
 }
 
+impl Mtus {
+    /// What every path takes.
+    pub const MIN: Self = Self {
+        v4: 1260,
+        v6: 1280,
+        lowest_v6: 1280,
+    };
+
+    /// Bytes of the longest packet of a family that fits the other side unfragmented: what the sender of a longer one is told.
+    /// From IPv6 a packet may be 20 bytes longer than IPv4's MTU, and is never told less than 1,280; from IPv4 it has to be 20
+    /// bytes shorter than IPv6's.
+    pub const fn told(&self, family: crate::key::Family) -> u32 {
+        match family {
+            crate::key::Family::V4 => {
+                let v6 = if self.v6 < 1280 { 1280 } else { self.v6 };
+                v6 - 20
+            }
+            crate::key::Family::V6 => {
+                let v4 = self.v4.saturating_add(20);
+                if v4 < 1280 { 1280 } else { v4 }
+            }
+        }
+    }
+}
+
 /// Both links take everything; the lowest is 1,280.
 impl Default for Mtus {
     fn default() -> Self {

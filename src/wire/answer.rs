@@ -10,7 +10,7 @@ use core::net::IpAddr;
 use super::layout::put_at;
 use super::{Frame, FrameKey, checksum, quote};
 use crate::key::{Family, Protocol};
-use crate::packet::{Fragment, Packet, Segment, TcpFlags};
+use crate::packet::{Fragment, Mtus, Packet, Segment, TcpFlags};
 use crate::verdict::Answer;
 
 /// Bytes that every answer fits in: IPv6's smallest MTU, to which an error is cut (RFC 4443 section 2.4 c).
@@ -49,6 +49,11 @@ impl Notice {
     /// Type, code and the four bytes behind the checksum; `None` for a reset.
     fn icmp(self, family: Family) -> Option<([u8; 2], [u8; 4])> {
         let (v4, v6, rest) = match self {
+            // Without a length at hand: what every path between the families takes.
+            Self::Rejected(Answer::TooBig) => {
+                let mtu = Mtus::MIN.told(family);
+                return Self::TooBig { mtu }.icmp(family);
+            }
             Self::Rejected(answer) => {
                 let (v4, v6) = answer.icmp()?;
                 (v4, v6, 0)

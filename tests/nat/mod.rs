@@ -1,4 +1,6 @@
 //! Translation, seen from outside.
 
 mod ftp;
+mod nat64;
+mod pair;
 mod splice;

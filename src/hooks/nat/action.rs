@@ -112,6 +112,9 @@ pub enum Action {
     },
     /// The source becomes an outside end of a pool: the same for all that the inside end sends.
     Pool(PoolId),
+    /// Both ends become IPv4: the source an outside end of a pool that has a [prefix](super::PoolConfig::prefix64), the
+    /// destination what it has behind that prefix (RFC 6146).
+    Nat64(PoolId),
     /// The prefix of the address becomes this one; the rest of it stays.
     Netmap(End, Cidr),
 }
@@ -122,7 +125,7 @@ impl Action {
         match *self {
             Self::Leave(end) | Self::Change(end, _) | Self::Netmap(end, _) => end,
             Self::Masquerade { .. } | Self::Pool(_) => End::Source,
-            Self::Redirect { .. } => End::Destination,
+            Self::Redirect { .. } | Self::Nat64(_) => End::Destination,
         }
     }
 }

@@ -28,12 +28,14 @@ use crate::verdict::{By, Verdict};
 pub struct NatStep<K> {
     /// The tracker's part.
     pub track: TrackStep,
-    /// The change of the destination.
+    /// The change of the destination; of both ends where packets change their family.
     pub destination: Option<Rewrite<K>>,
     /// The change of the source.
     pub source: Option<Rewrite<K>>,
     /// What packets have to leave by, or the connection ends.
     pub masqueraded: Option<Interface>,
+    /// Whether packets change their family.
+    pub crosses: bool,
 }
 
 impl<K: Trackable> Hook for Nat<K> {
@@ -56,6 +58,14 @@ impl<K: Trackable> Hook for Nat<K> {
 
     fn describe(&self, step: &NatStep<K>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.tracker.describe(&step.track, f)?;
+        if let (Some(rewrite), true) = (&step.destination, step.crosses) {
+            let (source, destination) = (rewrite.to.source(), rewrite.to.destination());
+            return write!(
+                f,
+                ", becomes [{}]:{} > [{}]:{}",
+                source.address, source.port, destination.address, destination.port
+            );
+        }
         if let Some(rewrite) = &step.destination {
             let end = rewrite.to.destination();
             write!(f, ", destination becomes {}:{}", end.address, end.port)?;
@@ -92,6 +102,7 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
                     destination: None,
                     source: None,
                     masqueraded: None,
+                    crosses: false,
                 });
                 self.bury();
                 return judgement;
@@ -103,6 +114,18 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
         let Some((id, direction, class)) = connection(context) else {
             return Judgement::Continue;
         };
+        let crosses = self.crosses(id);
+        if class == Class::Related && crosses && packet.key().protocol().is_icmp() {
+            if end == End::Source {
+                return Judgement::Continue;
+            }
+            if packet.quoted().is_some() {
+                return match self.cross_error(packet, id, direction) {
+                    None => Judgement::Continue,
+                    Some(verdict) => finish(verdict, context),
+                };
+            }
+        }
         if class == Class::Related && packet.key().protocol().is_icmp() && packet.quoted().is_some()
         {
             return if self.translate_error(end, packet, id, direction) {
@@ -121,6 +144,7 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
                         Refusal::NoAddress => self.counters.no_address += 1,
                         Refusal::Filtered => self.counters.filtered += 1,
                         Refusal::Unlent => self.counters.unlent += 1,
+                        Refusal::Untranslatable => self.counters.unreachable += 1,
                     }
                     return drop(context);
                 }
@@ -129,6 +153,18 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
             if let (Some(track), Some(one)) = (&mut context.track, self.tracker.connection(id)) {
                 track.status = one.status().0;
             }
+        }
+        if self.crosses(id) {
+            if end == End::Source {
+                return Judgement::Continue;
+            }
+            let rewrite = self.crossing(&packet.key(), id, direction);
+            (step.destination, step.crosses) = (rewrite, true);
+            let refused = rewrite.and_then(|rewrite| self.cross(packet, &rewrite, None));
+            return match refused {
+                None => Judgement::Continue,
+                Some(verdict) => finish(verdict, context),
+            };
         }
         let masqueraded = self.sides.side(id).and_then(|side| side.masqueraded);
         if end == End::Source && direction == Direction::Original {
@@ -168,6 +204,14 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
         match stage {
             Stage::Destination => {
                 if let Some(rewrite) = &step.destination {
+                    if step.crosses {
+                        let verdict = self.cross(packet, rewrite, None)?;
+                        context.by = By {
+                            hook: NAME,
+                            rule: None,
+                        };
+                        return Some(verdict);
+                    }
                     packet.rewrite(rewrite);
                 }
                 None
@@ -218,6 +262,15 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
         let TrackStep::Connection(id, direction) = step.track else {
             return None;
         };
+        if step.crosses {
+            let keeps = match end {
+                End::Destination => self.crossing(&packet.key(), id, direction) == rewrite,
+                End::Source => rewrite.is_none(),
+            };
+            // Whether the packet can be translated only translating it tells.
+            let verdict = None;
+            return Some(Rejudged { keeps, verdict });
+        }
         let egress = context.egress.map(|egress| egress.interface);
         let bound = step.masqueraded.filter(|_| end == End::Source);
         let moved = bound.is_some() && egress.is_some() && bound != egress;
@@ -256,13 +309,17 @@ fn connection(context: &Context) -> Option<(ConnId, Direction, Class)> {
 }
 
 fn drop(context: &mut Context) -> Judgement {
+    finish(Verdict::Drop, context)
+}
+
+fn finish(verdict: Verdict, context: &mut Context) -> Judgement {
     context.by = By {
         hook: NAME,
         rule: None,
     };
     context.caching.forbid(Caching::Forbidden);
     Judgement::Finish {
-        verdict: Verdict::Drop,
+        verdict,
         constant: false,
     }
 }
@@ -349,6 +406,9 @@ impl<K: Trackable> Nat<K> {
         let opening = self.opening.take().filter(|opening| opening.id == id);
         if end == End::Destination {
             if let Some((mapping, range)) = self.mapped(&packet.key())? {
+                if self.cross_in(id, mapping, now)? {
+                    return Ok(());
+                }
                 self.decide(id, end, &range, true, now)?;
                 self.opening = Some(Opening {
                     id,
@@ -372,6 +432,13 @@ impl<K: Trackable> Nat<K> {
         } else {
             self.rules.decide(end, packet, context, &mut self.scratch)
         };
+        if let Some((rule, Action::Nat64(pool))) = decided {
+            context.by = By {
+                hook: NAME,
+                rule: Some(rule.0),
+            };
+            return self.cross_out(id, pool, rule, now);
+        }
         let interface = match end {
             End::Source => context.egress.map(|egress| egress.interface),
             End::Destination => Some(packet.ingress()),

@@ -11,7 +11,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::pool::{Filtering, Pool, PoolError};
 use super::side::client;
@@ -330,6 +330,11 @@ impl<K: Trackable> Mappings<K> {
 
 /// The outside end of a mapping as a key.
 fn outside_key<K: Trackable>(mapping: &Mapping<K>) -> Option<K> {
-    let inside = &mapping.inside;
-    client(&inside.with(mapping.outside, inside.destination())?)
+    // Of the outside end's family, whichever the inside end's is.
+    let nobody = match mapping.outside.address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let nobody = Endpoint::new(nobody, 0);
+    client(&mapping.inside.with(mapping.outside, nobody)?)
 }

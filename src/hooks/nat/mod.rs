@@ -28,6 +28,7 @@
 //! | `redirect`, `redirect to :3128` | the destination becomes the ingress interface's address |
 //! | `snat prefix to 192.0.2.0/24`, `dnat prefix to 10.1.0.0/16` | changes the prefix, keeps the rest |
 //! | `snat to pool 0` | the source becomes an outside end of a [`Pool`]: one for each inside end, whoever it talks to |
+//! | `nat64 to pool 0` | both ends become IPv4 ([NAT64](PoolConfig::prefix64)) |
 //! | `no snat`, `no dnat` | leaves the end as it is; no further rule is asked |
 //!
 //! `snat`, `dnat` and `masquerade` may be followed by `random`, `persistent`, or `shift N` (the port keeps its distance
@@ -50,6 +51,7 @@
 mod action;
 mod bits;
 mod clamp;
+mod cross;
 mod deterministic;
 mod dice;
 mod hook;
@@ -80,7 +82,7 @@ use crate::hook::Direction;
 use crate::hooks::conntrack::{ConnId, Conntrack, Maintained, Status, Trackable};
 use crate::interest::Scratch;
 use crate::key::{Endpoint, Family, Locality};
-use crate::packet::Interface;
+use crate::packet::{Interface, Mtus};
 use crate::time::Instant;
 use crate::trie::ReserveError;
 use dice::Dice;
@@ -109,6 +111,10 @@ pub struct Counters {
     pub filtered: u64,
     /// First packets dropped because a pool lent no port: [`Pool::refused`] says why.
     pub unlent: u64,
+    /// First packets dropped because they are for no address, or of no protocol, that the other family has.
+    pub unreachable: u64,
+    /// Packets of connections between the families that could not be translated.
+    pub untranslated: u64,
     /// Connections ended because a masqueraded packet was to leave by another interface.
     pub moved: u64,
     /// Places looked at for free tuples.
@@ -124,6 +130,7 @@ enum Refusal {
     NoAddress,
     Filtered,
     Unlent,
+    Untranslatable,
 }
 
 /// What the destination of the packet on its way was decided by, until its source is.
@@ -158,6 +165,9 @@ pub struct Nat<K: Trackable> {
     addresses: BTreeMap<Interface, Vec<IpAddr>>,
     local: BTreeSet<IpAddr>,
     counters: Counters,
+    mtus: Mtus,
+    /// What the last packet that became IPv4 was numbered with.
+    identification: u16,
     foretold: Foretold,
     scratch: Scratch,
 }
@@ -191,6 +201,8 @@ impl<K: Trackable> Nat<K> {
             addresses: BTreeMap::new(),
             local: BTreeSet::new(),
             counters: Counters::default(),
+            mtus: Mtus::default(),
+            identification: 0,
             foretold: Foretold::default(),
             scratch: Scratch::new(),
         })
@@ -246,8 +258,10 @@ impl<K: Trackable> Nat<K> {
     ///
     /// Cost: an insertion into the interest index; O(n) of them for n rules where the rule does not go last.
     pub fn insert(&mut self, place: Place, rule: Rule) -> Result<(RuleId, Change), EditError> {
-        if let Action::Pool(pool) = rule.action {
-            if self.mappings.pool(pool).is_none() {
+        if let Action::Pool(pool) | Action::Nat64(pool) = rule.action {
+            let own = self.mappings.pool(pool).ok_or(EditError::Action)?;
+            let crosses = matches!(rule.action, Action::Nat64(_));
+            if own.config().prefix64.is_some() != crosses {
                 return Err(EditError::Action);
             }
         }
@@ -550,7 +564,7 @@ impl<K: Trackable> Nat<K> {
             }))
         };
         match action {
-            Action::Leave(_) | Action::Pool(_) => Ok(None),
+            Action::Leave(_) | Action::Pool(_) | Action::Nat64(_) => Ok(None),
             Action::Change(_, range) => Ok(Some(range)),
             // Somebody who has no address yet.
             Action::Masquerade { .. } if key.source().address.is_unspecified() => Ok(None),

@@ -38,7 +38,7 @@ use core::net::IpAddr;
 use super::bits::Bits;
 use super::deterministic::Deterministic;
 use super::dice::Dice;
-use crate::key::{Cidr, Endpoint, Ports, Protocol};
+use crate::key::{Cidr, Embedding, Endpoint, Ports, Protocol};
 use crate::time::{Duration, Instant};
 use crate::trie::ReserveError;
 
@@ -87,6 +87,9 @@ pub struct PoolConfig {
     pub reserved: Vec<(IpAddr, Ports)>,
     /// Where subscribers are: what they send to outside ends of the pool is turned back, with an outside source.
     pub inside: Vec<Cidr>,
+    /// For subscribers of IPv6 and outside addresses of IPv4: the prefix that IPv4's hosts have inside (NAT64, RFC 6146). Such a
+    /// pool serves the rules that say `nat64`, and no others.
+    pub prefix64: Option<Embedding>,
     /// Who may send to an outside end.
     pub filtering: Filtering,
     /// How ports are handed out.
@@ -118,6 +121,7 @@ impl PoolConfig {
             protocols: Vec::from([Protocol::TCP, Protocol::UDP, Protocol::ICMP]),
             reserved: Vec::new(),
             inside: Vec::new(),
+            prefix64: None,
             filtering: Filtering::EndpointIndependent,
             allocation: Allocation::Single,
             quota: None,

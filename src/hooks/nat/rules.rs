@@ -250,6 +250,7 @@ fn family_of(action: &Action) -> Option<Family> {
     match action {
         Action::Change(_, range) => range.addresses.map(|(first, _)| Family::align(first).0),
         Action::Netmap(_, prefix) => Some(prefix.family()),
+        Action::Nat64(_) => Some(Family::V6),
         _ => None,
     }
 }

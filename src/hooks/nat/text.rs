@@ -114,7 +114,7 @@ fn words(line: &str) -> Vec<Word<'_>> {
     found
 }
 
-const ACTIONS: &str = "snat, dnat, masquerade, redirect or no";
+const ACTIONS: &str = "snat, dnat, masquerade, redirect, nat64 or no";
 
 fn parse_line<F: Fn(&str) -> Option<Interface>>(
     text: &str,
@@ -125,7 +125,7 @@ fn parse_line<F: Fn(&str) -> Option<Interface>>(
     let is_action = |word: &Word<'_>| {
         matches!(
             word.text,
-            "snat" | "dnat" | "masquerade" | "redirect" | "no"
+            "snat" | "dnat" | "masquerade" | "redirect" | "nat64" | "no"
         )
     };
     let first = words.iter().position(is_action);
@@ -223,6 +223,12 @@ impl Parser<'_> {
         if self.accept("redirect") {
             let ports = self.ports()?;
             return Ok(Action::Redirect { ports });
+        }
+        if self.accept("nat64") {
+            self.value("to", |word| (word == "to").then_some(()))?;
+            self.value("pool", |word| (word == "pool").then_some(()))?;
+            let number = self.value("the number of a pool", |word| word.parse().ok())?;
+            return Ok(Action::Nat64(PoolId(number)));
         }
         let end = self.value(ACTIONS, |word| match word {
             "snat" => Some(End::Source),
@@ -354,6 +360,7 @@ impl fmt::Display for Action {
             }
             Self::Redirect { ports: Some(ports) } => write!(f, "redirect to :{ports}"),
             Self::Pool(PoolId(number)) => write!(f, "snat to pool {number}"),
+            Self::Nat64(PoolId(number)) => write!(f, "nat64 to pool {number}"),
             Self::Redirect { ports: None } => f.write_str("redirect"),
             Self::Change(_, range) => {
                 write!(f, "{name} to ")?;
