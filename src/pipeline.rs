@@ -251,8 +251,11 @@ fn visit<P: Packet, H: Judge<P>>(
             hook.judge(stage, packet, context, step)
         }
         None => {
-            if let (true, Some(step)) = (first, step.take()) {
-                hook.release(step);
+            // At a later stage the flow may have other ends, in which the hook has none: its step stands.
+            if first {
+                if let Some(step) = step.take() {
+                    hook.release(step);
+                }
             }
             Judgement::Continue
         }

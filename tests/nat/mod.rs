@@ -2,5 +2,6 @@
 
 mod ftp;
 mod nat64;
+mod npt;
 mod pair;
 mod splice;

@@ -56,6 +56,7 @@ mod deterministic;
 mod dice;
 mod hook;
 mod mapping;
+mod npt;
 mod pool;
 mod rules;
 mod select;
@@ -67,6 +68,7 @@ pub use clamp::Clamp;
 pub use deterministic::Deterministic;
 pub use hook::NatStep;
 pub use mapping::{Mapping, PoolId};
+pub use npt::{Npt, NptCounters, NptStep};
 pub use pool::{Allocation, Block, Filtering, Lent, Pool, PoolConfig, PoolError};
 pub use rules::{EditError, Place, Rule, RuleId};
 #[doc(hidden)]
