@@ -141,6 +141,9 @@ impl<B: Bits> Index<B> {
         let root = self.slot(ROOT);
         if let Some(cover) = root.cover() {
             let record = self.record(cover.id);
+            if !root.is_node() && record.number != root.cover_number() {
+                return Err("the root's cover has another number");
+            }
             if record.len != 0 || record.parent != 0 || cover.back != 0 {
                 return Err("the root's cover is not the empty prefix");
             }
@@ -294,8 +297,12 @@ impl<B: Bits> Index<B> {
                 return Err("a chain is too long");
             }
             if let Some(cover) = slot.cover() {
-                if self.record(cover.id).len + cover.back != inner {
+                let record = self.record(cover.id);
+                if record.len + cover.back != inner {
                     return Err("a cover's length is wrong");
+                }
+                if !slot.is_node() && record.number != slot.cover_number() {
+                    return Err("a cover's number is wrong");
                 }
             }
             self.check_slot(*slot, here, inner, audit)?;

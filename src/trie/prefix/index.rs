@@ -305,16 +305,28 @@ impl<B: Bits> Index<B> {
         match parent.and_then(|parent| self.node(parent)) {
             Some(node) => self.put_child(node.base, at, slot),
             None => {
-                self.slots.set(at, slot);
+                self.slots.set(at, self.numbered(self.slot(at), slot));
                 self.work.moved += 1;
             }
+        }
+    }
+
+    /// `slot` with its cover's number, which the slot that was in its place may have.
+    pub(super) fn numbered(&self, old: Slot, slot: Slot) -> Slot {
+        match (slot.cover(), old.cover()) {
+            (None, _) => slot.numbered(0),
+            _ if slot.is_node() => slot,
+            (Some(cover), Some(before)) if cover.id == before.id && !old.is_node() => {
+                slot.numbered(old.cover_number())
+            }
+            (Some(cover), _) => slot.numbered(self.record(cover.id).number),
         }
     }
 
     /// Writes a child of the node whose first child is at `base`.
     pub(super) fn put_child(&mut self, base: At, at: At, slot: Slot) {
         let old = self.slot(at);
-        self.slots.set(at, slot);
+        self.slots.set(at, self.numbered(old, slot));
         self.work.moved += 1;
         if let Some(tally) = self.tallies.get_mut(base as usize / 2) {
             tally.take_out(old);
@@ -472,7 +484,8 @@ impl<B: Bits> Index<B> {
         }
     }
 
-    pub(super) fn set_number(&mut self, spot: Spot, number: u32) {
+    /// Gives the prefix of these bits, which lies there, another number. Cost: O(levels), and O(slots that it holds).
+    pub(super) fn set_number(&mut self, bits: B, len: u32, spot: Spot, number: u32) {
         match spot {
             Spot::Cell(at) => {
                 let cell = self.cells.get(at);
@@ -482,8 +495,33 @@ impl<B: Bits> Index<B> {
                 if let Some(record) = self.records.get_mut(id as usize) {
                     record.number = number;
                 }
+                let (mut at, end) = self.holding(bits, len);
+                while at < end {
+                    let slot = self.slot(at);
+                    if slot.cover().is_some_and(|cover| cover.id == id) {
+                        self.slots.set(at, slot.numbered(number));
+                        self.work.moved += 1;
+                    }
+                    at += 1;
+                }
             }
         }
+    }
+
+    /// The slots that a prefix holds, if it is a cover.
+    fn holding(&self, bits: B, len: u32) -> (At, At) {
+        let (mut at, mut depth) = (ROOT, 0);
+        while len > depth {
+            let Some(node) = self.node(at) else {
+                return (at, at);
+            };
+            at = Self::child(node, bits, depth);
+            depth += node.skip + node.bits;
+            if len <= depth {
+                return Self::covered_slots(node, bits, len, depth);
+            }
+        }
+        (ROOT, ROOT + 1)
     }
 }
 

@@ -104,50 +104,43 @@ impl<B: Bits> Index<B> {
         }
         // Alone, a lookup gains from branches: the machine guesses on, and is under way with the next lookup's loads.
         let bucket = slot.as_bucket();
-        if bucket.count == 0 {
-            return self.covered(walk);
+        if bucket.count != 0 {
+            let Some(line) = self.line(bucket) else {
+                return Found::NONE;
+            };
+            let hits = matches(&line.windows, walk.rest.top()) & lanes(bucket);
+            if hits != 0 {
+                let lane = (31 - hits.leading_zeros()) as usize % LANES;
+                let window = line.windows[lane];
+                if window & 1 == 1 {
+                    return self.in_long_bucket(bucket, walk, bits);
+                }
+                return Found {
+                    number: line.numbers[lane],
+                    len: walk.depth + length(window),
+                };
+            }
         }
-        let Some(line) = self.line(bucket) else {
-            return Found::NONE;
-        };
-        let hits = matches(&line.windows, walk.rest.top()) & lanes(bucket);
-        if hits == 0 {
-            return self.covered(walk);
+        if slot.cover_word() != 0 {
+            return Found {
+                number: slot.cover_number(),
+                len: walk.cover().1,
+            };
         }
-        let lane = (31 - hits.leading_zeros()) as usize % LANES;
-        let window = line.windows[lane];
-        if window & 1 == 1 {
-            return self.in_long_bucket(bucket, walk, bits);
-        }
-        Found {
-            number: line.numbers[lane],
-            len: walk.depth + length(window),
-        }
+        self.covered(walk)
     }
 
-    /// The answer of a walk that has ended before a bucket with these windows, or before none: without a branch on them.
+    /// The answer of a walk that has ended in this slot, should no prefix of its bucket match: without a branch.
     #[inline(always)]
-    fn finish(&self, bucket: Bucket, windows: &[u32; LANES], walk: Walk<B>, bits: B) -> Found {
-        let hits = matches(windows, walk.rest.top()) & lanes(bucket);
-        let lane = (31 - (hits | 1).leading_zeros()) as usize % LANES;
-        let window = windows[lane];
-        let number = self.line(bucket).map_or(0, |line| line.numbers[lane]);
+    fn covered_in(&self, slot: Slot, walk: Walk<B>) -> Found {
         let (id, len) = walk.cover();
+        let here = (slot.cover_word() != 0) & !slot.is_node();
         // Nobody's record has a number too.
-        let id = if hits != 0 { 0 } else { id };
-        let covered = Found {
-            number: self.record(id).number,
+        let above = self.record(if here { 0 } else { id }).number;
+        Found {
+            number: if here { slot.cover_number() } else { above },
             len: if id != 0 { len } else { Found::NONE.len },
-        };
-        let found = Found {
-            number,
-            len: walk.depth + length(window),
-        };
-        let best = if hits != 0 { found } else { covered };
-        if hits != 0 && window & 1 == 1 {
-            return self.in_long_bucket(bucket, walk, bits);
         }
-        best
     }
 
     /// [`Slot::index`] for nodes that skip more bits than their slots hold.
@@ -239,11 +232,41 @@ impl<B: Bits> Index<B> {
             }
             left = still;
         }
-        // A slot without a bucket has no lanes, whatever line this is.
-        let buckets = ends.map(Slot::as_bucket);
-        let lines = buckets.map(|bucket| self.line(bucket).map_or([0; LANES], |line| line.windows));
-        for (lane, result) in results.iter_mut().enumerate().take(count) {
-            *result = self.finish(buckets[lane], &lines[lane], walks[lane], strings[lane]);
+        // Those that have a bucket to look through.
+        let mut looking = [0u8; STAGE];
+        let mut lookers = 0;
+        for (lane, slot) in (0u8..).zip(&ends).take(count) {
+            looking[lookers % STAGE] = lane;
+            lookers += usize::from(slot.as_bucket().count != 0);
+        }
+        let looking = looking.get(..lookers).unwrap_or(&[]);
+        // Again nothing but loads, whose values nobody waits for.
+        let touched = looking.iter().fold(0, |touched, &lane| {
+            let bucket = ends[usize::from(lane) % STAGE].as_bucket();
+            touched ^ self.line(bucket).map_or(0, |line| line.windows[0])
+        });
+        core::hint::black_box(touched);
+        for ((result, slot), walk) in results.iter_mut().zip(ends).zip(&walks).take(count) {
+            *result = self.covered_in(slot, *walk);
+        }
+        for &lane in looking {
+            let lane = usize::from(lane) % STAGE;
+            let (bucket, walk) = (ends[lane].as_bucket(), walks[lane]);
+            let Some(line) = self.line(bucket) else {
+                continue;
+            };
+            let hits = matches(&line.windows, walk.rest.top()) & lanes(bucket);
+            let at = (31 - (hits | 1).leading_zeros()) as usize % LANES;
+            let window = line.windows[at];
+            let found = Found {
+                number: line.numbers[at],
+                len: walk.depth + length(window),
+            };
+            if hits != 0 && window & 1 == 1 {
+                results[lane] = self.in_long_bucket(bucket, walk, strings[lane]);
+            } else {
+                results[lane] = if hits != 0 { found } else { results[lane] };
+            }
         }
     }
 }

@@ -13,6 +13,7 @@
 //!            31    26 25               0     31                             0
 //!  cover    |  back  | record         |     | the skipped bits, topmost first |   or, where L is set, the record
 //!                                                                                 of a string that has them
+//!                                           | the cover's number              |   where there is no node
 //!
 //!  line     | window 0 | window 1 | ... | window 7 | number 0 | number 1 | ... | number 7 |     eight cells, 64 bytes
 //!
@@ -22,7 +23,8 @@
 //! ```
 //!
 //! *Cover*: the longest prefix that ends between the node's first and its last index bit and has the slot's address; it ends
-//! `back` bits before the slot. The terminating one makes a window say its length: with `m` the ones from it down, an
+//! `back` bits before the slot. Its number stands in its record, and again in slots without a node, so that a lookup that ends
+//! there has its answer without one more cache line. The terminating one makes a window say its length: with `m` the ones from it down, an
 //! address `w` matches exactly when `w ^ window <= m`. A bucket is a run of cells within one line, shortest prefix first.
 
 /// An index into the slot arena.
@@ -214,6 +216,18 @@ impl Slot {
 
     pub(super) fn cover(self) -> Option<Cover> {
         Cover::of(self.cover)
+    }
+
+    /// The number of the cover's prefix; means something where there is a cover and no node.
+    #[inline(always)]
+    pub(super) fn cover_number(self) -> u32 {
+        self.skipped
+    }
+
+    /// The slot, if it has no node, with the number of its cover's prefix.
+    pub(super) fn numbered(self, number: u32) -> Self {
+        let skipped = if self.is_node() { self.skipped } else { number };
+        Self { skipped, ..self }
     }
 
     pub(super) fn covered(self, cover: Option<Cover>) -> Self {

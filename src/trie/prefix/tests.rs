@@ -203,6 +203,38 @@ fn moves_are_bounded() {
     assert!(trie.work().moved < 12 * edits, "{:?}", trie.work());
 }
 
+/// Goal: a prefix that is there already takes its new number wherever the number stands. Method: prefixes of few bits, put in and
+/// taken out at random under ever new numbers, all invariants checked and all addresses asked after each.
+#[test]
+fn numbers_are_overwritten_everywhere() {
+    let mut random = SplitMix64(11);
+    let mut index = PrefixIndex::<Ipv4Addr>::try_new(200).unwrap();
+    let mut twin: Vec<(Prefix<Ipv4Addr>, u32)> = Vec::new();
+    for number in 0..if cfg!(miri) { 50 } else { 4000 } {
+        let prefix = v4(
+            (random.next() as u32 & 31) << 20,
+            6 + (random.next() % 8) as u8,
+        );
+        let before = twin.iter().position(|(other, _)| *other == prefix);
+        let before = before.map(|at| twin.swap_remove(at).1);
+        if random.next() % 4 == 0 {
+            assert_eq!(index.remove(prefix), before);
+        } else {
+            assert_eq!(index.insert(prefix, number), Ok(before));
+            twin.push((prefix, number));
+        }
+        index.check().unwrap();
+        let keys: [_; 33] = core::array::from_fn(|at| Ipv4Addr::from_bits((at as u32) << 20));
+        let mut burst = [None; 33];
+        index.longest_many(&keys, &mut burst);
+        for (key, burst) in keys.iter().zip(burst) {
+            let covering = twin.iter().filter(|(prefix, _)| prefix.contains(*key));
+            let longest = covering.max_by_key(|(prefix, _)| prefix.len()).copied();
+            assert_eq!((index.longest(*key), burst), (longest, longest));
+        }
+    }
+}
+
 #[test]
 fn ends_of_the_world() {
     let mut twins = PrefixTwins::<Ipv6Addr>::new(300);

@@ -57,7 +57,7 @@ impl<B: Bits> Index<B> {
     pub(super) fn insert(&mut self, bits: B, len: u32, number: u32) -> Result<Option<u32>, Full> {
         if let Some(spot) = self.find(bits, len) {
             let old = self.number(spot);
-            self.set_number(spot, number);
+            self.set_number(bits, len, spot, number);
             return Ok(Some(old));
         }
         if self.len >= self.capacity {
@@ -381,7 +381,7 @@ impl<B: Bits> Index<B> {
     // Covers.
 
     /// The slots of `node` whose addresses a prefix that ends in it has; `depth` is that of its slots.
-    fn covered_slots(node: Node, bits: B, len: u32, depth: u32) -> (At, At) {
+    pub(super) fn covered_slots(node: Node, bits: B, len: u32, depth: u32) -> (At, At) {
         let count = 1 << (depth - len);
         let index = (bits.skip(depth - node.bits).top() >> (64 - node.bits)) as u32;
         (node.base + index, node.base + index + count)
