@@ -1,15 +1,21 @@
 //! Builds a routing table in the prefix trie, checks it against a plain list, and measures it.
 //!
 //! `cargo run --release --example routes -- TABLE` reads one prefix a line: the address in hexadecimal, leading zeros optional, and
-//! the length. IPv6 if any address or length needs more than 32 bits, else IPv4.
+//! the length. IPv6 if any address or length needs more than 32 bits, else IPv4. A table packed with gzip is unpacked.
+//!
+//! Every lookup that is measured is checked first, alone and in bursts, against one hash map for each length; a sample is checked
+//! against a plain list that is searched from end to end.
 
+use std::collections::HashMap;
 use std::hint::black_box;
+use std::io::Read;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use flate2::read::MultiGzDecoder;
 use gufc::key::Key;
 use gufc::testing::linear_prefix::LinearPrefixes;
 use gufc::testing::prng::SplitMix64;
@@ -18,12 +24,12 @@ use gufc::trie::prefix::{Prefix, PrefixIndex, Width};
 /// Builds a routing table in the prefix trie, checks it against a plain list, and measures it.
 #[derive(Parser)]
 struct Options {
-    /// One prefix a line: the address in hexadecimal, and the length.
+    /// One prefix a line: the address in hexadecimal, and the length. Plain or packed with gzip.
     table: PathBuf,
-    /// Lookups to measure.
+    /// Lookups to check and to measure, of random addresses and of addresses of the table each.
     #[arg(long, default_value_t = 1_000_000)]
     lookups: usize,
-    /// Lookups to check against the list, which is searched from end to end for each.
+    /// Lookups to check against the list as well, which is searched from end to end for each.
     #[arg(long, default_value_t = 2_000)]
     checked: usize,
     /// Seed of the order of insertion and of the addresses.
@@ -59,7 +65,7 @@ struct Line {
 }
 
 fn read(path: &Path) -> Result<Vec<Line>, String> {
-    let text = std::fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))?;
+    let text = text(path).map_err(|why| format!("{}: {why}", path.display()))?;
     let mut lines = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         if line.trim().is_empty() {
@@ -89,6 +95,18 @@ fn read(path: &Path) -> Result<Vec<Line>, String> {
     Ok(lines)
 }
 
+/// What a file says, unpacked where it begins as gzip does (RFC 1952, 2.3.1).
+fn text(path: &Path) -> std::io::Result<String> {
+    let bytes = std::fs::read(path)?;
+    let mut text = String::new();
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        MultiGzDecoder::new(bytes.as_slice()).read_to_string(&mut text)?;
+    } else {
+        bytes.as_slice().read_to_string(&mut text)?;
+    }
+    Ok(text)
+}
+
 fn key<K: Key>(address: u128) -> K {
     let bits = address << (128 - K::BITS);
     let mut words = K::Words::default();
@@ -99,7 +117,10 @@ fn key<K: Key>(address: u128) -> K {
     K::from_words(words)
 }
 
-fn run<K: Key + std::fmt::Display>(lines: &[Line], options: &Options) -> Result<(), String>
+fn run<K: Key + std::fmt::Display + std::hash::Hash>(
+    lines: &[Line],
+    options: &Options,
+) -> Result<(), String>
 where
     K::Words: Width,
 {
@@ -127,6 +148,14 @@ where
     let count = options.lookups.max(1);
     let random_keys: Vec<K> = (0..count).map(|_| anywhere(&mut random)).collect();
     let table_keys: Vec<K> = (0..count).map(|_| within(&table, &mut random)).collect();
+    let lengths = Lengths::new(&table);
+    for keys in [&random_keys, &table_keys] {
+        lengths.check(&index, keys)?;
+    }
+    println!(
+        "checked       {:>12}   lookups against a map for each length, alone and in bursts",
+        2 * count
+    );
     println!(
         "\n{:<24} {:>12} {:>12}",
         "ns a lookup", "alone", "burst of 32"
@@ -214,6 +243,49 @@ where
         println!("  depth {depth:<3}   {count:>12}   {bar}");
     }
     Ok(index)
+}
+
+/// The table again, one hash map for each length: longest first, the first that has the address's prefix is the answer.
+struct Lengths<K>(Vec<(u8, HashMap<Prefix<K>, u32>)>);
+
+impl<K: Key + std::fmt::Display + std::hash::Hash> Lengths<K>
+where
+    K::Words: Width,
+{
+    fn new(table: &[Prefix<K>]) -> Self {
+        let mut maps: HashMap<u8, HashMap<Prefix<K>, u32>> = HashMap::new();
+        for (number, prefix) in (0..).zip(table) {
+            let map = maps.entry(prefix.len()).or_default();
+            map.insert(*prefix, number);
+        }
+        let mut maps: Vec<_> = maps.into_iter().collect();
+        maps.sort_unstable_by_key(|(len, _)| std::cmp::Reverse(*len));
+        Self(maps)
+    }
+
+    fn longest(&self, key: K) -> Option<(Prefix<K>, u32)> {
+        self.0.iter().find_map(|(len, map)| {
+            let prefix = Prefix::new(key, *len)?;
+            Some((prefix, *map.get(&prefix)?))
+        })
+    }
+
+    /// Compares lookups of all keys with these maps.
+    fn check(&self, index: &PrefixIndex<K>, keys: &[K]) -> Result<(), String> {
+        for keys in keys.chunks(32) {
+            let mut burst = [None; 32];
+            index.longest_many(keys, &mut burst);
+            for (key, burst) in keys.iter().zip(burst) {
+                let (alone, wanted) = (index.longest(*key), self.longest(*key));
+                if alone != wanted || burst != wanted {
+                    return Err(format!(
+                        "{key}: found {alone:?}, in a burst {burst:?}, but the maps have {wanted:?}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Compares lookups with a list that is searched from end to end.
