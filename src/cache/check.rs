@@ -1,6 +1,6 @@
 //! Every promise that the cache's parts make to one another, for tests and fuzzing.
 
-use super::session::{Entry, Slot};
+use super::session::{AsSeen, Entry, Slot};
 use super::{FlowCache, Segment};
 use crate::epoch::View;
 use crate::hook::Direction;

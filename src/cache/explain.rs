@@ -6,7 +6,7 @@ use core::fmt;
 use super::aggregate::{Aggregated, Aggregates};
 use super::evict::Segments;
 use super::policy::Policies;
-use super::session::{Entry, Session, Sessions};
+use super::session::{AsSeen, Entry, Session, Sessions};
 use super::{Config, FlowCache, Segment, Stats};
 use crate::epoch::{Generation, Region, RegionLog};
 use crate::hook::{Direction, HookSet};

@@ -1,8 +1,8 @@
 //! The entry is older than the last edit: does any edit since touch it?
 
-use super::session::{Entry, Session};
+use super::session::{AsSeen, Entry, Session};
 use super::{End, FlowCache, Stats};
-use crate::epoch::{RegionLog, Since};
+use crate::epoch::{Generation, RegionLog};
 use crate::hook::{Context, Direction, HookSet};
 use crate::key::FlowKey;
 use crate::packet::Packet;
@@ -105,9 +105,11 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
 
     /// The hooks whose edits since the stamp touch each direction; `None` when no edit touches the session.
     ///
-    /// `key` is one of the session's, that of the direction `from`. A direction that no packet has come in depends on nothing yet. Cost: one box test for each region since and direction
-    /// while these are few; else a few words of the log's granules, and where these do not clear the session, a box test for each
-    /// region since, at most as many as the log holds, until every hook ever edited is touched.
+    /// `key` is one of the session's, that of the direction `from`. A direction that no packet has come in depends on nothing
+    /// yet. Cost: one box test for each region since and direction while these are few; else a few words of the log's granules,
+    /// and where these do not clear the session, a box test for each region since that is no newer than they say, until every
+    /// hook ever edited is touched.
+    #[inline]
     pub(super) fn touched(
         log: &RegionLog<HookSet>,
         edited: HookSet,
@@ -115,46 +117,67 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         (key, from): (&K, Direction),
         stats: &mut Stats,
     ) -> Option<[HookSet; 2]> {
-        let seen = |direction: &Direction| session.seen[*direction as usize];
-        let mut all = Direction::BOTH.into_iter().filter(seen);
-        if log.many_since(session.stamp, FEW) {
-            let clear = all.clone().all(|direction| {
-                let tuples = session.tuples_by(key, from, direction);
-                log.clears(session.stamp, |view| tuples.of(view))
-            });
-            if clear {
-                stats.cleared += 1;
-                return None;
-            }
+        let (stamp, seen) = (session.stamp, session.seen);
+        if session.translated {
+            let tuples = |direction| session.tuples(direction);
+            return touched_as(log, edited, stamp, seen, tuples, stats);
         }
-        let mut touched = [HookSet::NONE; 2];
-        let mut any = false;
-        for direction in all.by_ref() {
-            let touched = &mut touched[direction as usize];
-            match log.since(session.stamp) {
-                Since::Fresh => {}
-                Since::Lost => {
-                    stats.log_lost += 1;
-                    return Some(Direction::BOTH.map(|direction| match seen(&direction) {
-                        true => edited,
-                        false => HookSet::NONE,
-                    }));
-                }
-                Since::Regions(regions) => {
-                    let tuples = session.tuples_by(key, from, direction);
-                    for (hook, region) in regions {
-                        stats.region_tests += 1;
-                        if region.pattern.matches(tuples.of(region.view)) {
-                            *touched = touched.union(hook);
-                            if *touched == edited {
-                                break;
-                            }
-                        }
-                    }
-                }
-            }
-            any |= !touched.is_empty();
-        }
-        any.then_some(touched)
+        // Does not read the session's keys.
+        let tuples = |direction| {
+            let inverse = if direction == from {
+                None
+            } else {
+                key.inverse()
+            };
+            inverse.as_ref().unwrap_or(key).fields()
+        };
+        touched_as(log, edited, stamp, seen, tuples, stats)
     }
+}
+
+/// [`FlowCache::touched`] for tuples in either form.
+#[inline]
+fn touched_as<T: AsSeen>(
+    log: &RegionLog<HookSet>,
+    edited: HookSet,
+    stamp: Generation,
+    seen: [bool; 2],
+    tuples: impl Fn(Direction) -> T,
+    stats: &mut Stats,
+) -> Option<[HookSet; 2]> {
+    let few = !log.many_since(stamp, FEW);
+    let mut touched = [HookSet::NONE; 2];
+    let mut cleared = !few;
+    for direction in Direction::BOTH {
+        if !seen[direction as usize] {
+            continue;
+        }
+        let tuples = tuples(direction);
+        let until = if few {
+            log.current()
+        } else {
+            match log.newest_near(stamp, |view| tuples.of(view)) {
+                Some(until) => until,
+                None => continue,
+            }
+        };
+        cleared = false;
+        if !log.remembers(stamp) {
+            stats.log_lost += 1;
+            return Some(seen.map(|seen| if seen { edited } else { HookSet::NONE }));
+        }
+        let touched = &mut touched[direction as usize];
+        for (hook, region) in log.between(stamp, until) {
+            stats.region_tests += 1;
+            if region.pattern.matches(tuples.of(region.view)) {
+                *touched = touched.union(hook);
+                if *touched == edited {
+                    break;
+                }
+            }
+        }
+    }
+    stats.cleared += u64::from(cleared);
+    let [there, back] = touched;
+    (!there.union(back).is_empty()).then_some(touched)
 }

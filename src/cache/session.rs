@@ -166,26 +166,7 @@ impl<K: FlowKey, D> Session<K, D> {
         }
     }
 
-    /// The tuples of either direction, for a session that a packet with the key `key` of direction `from` is of. Does not read the
-    /// session's keys where nothing is translated.
-    #[inline]
-    pub(super) fn tuples_by(&self, key: &K, from: Direction, direction: Direction) -> Tuples {
-        if self.translated {
-            return self.tuples(direction);
-        }
-        let inverse = if direction == from {
-            None
-        } else {
-            key.inverse()
-        };
-        Tuples {
-            arrived: inverse.as_ref().unwrap_or(key).fields(),
-            translated: None,
-        }
-    }
-
     /// The same as [`views`](Self::views), for patterns.
-    #[inline]
     pub(super) fn tuples(&self, direction: Direction) -> Tuples {
         Tuples {
             arrived: self.key(direction).fields(),
@@ -210,15 +191,28 @@ impl<K: FlowKey, D> Session<K, D> {
 }
 
 /// The three tuples of a direction's packets, as patterns read them.
+pub(super) trait AsSeen {
+    fn of(&self, view: View) -> &Fields;
+}
+
+/// All three are the same.
+impl AsSeen for Fields {
+    #[inline]
+    fn of(&self, _: View) -> &Fields {
+        self
+    }
+}
+
+/// Translation may make them differ.
 pub(super) struct Tuples {
     arrived: Fields,
-    /// As routed and as departed, where translation makes them differ.
+    /// As routed and as departed, where they do.
     translated: Option<[Fields; 2]>,
 }
 
-impl Tuples {
+impl AsSeen for Tuples {
     #[inline]
-    pub(super) fn of(&self, view: View) -> &Fields {
+    fn of(&self, view: View) -> &Fields {
         match (&self.translated, view) {
             (None, _) | (_, View::Arrived) => &self.arrived,
             (Some([routed, _]), View::Routed) => routed,

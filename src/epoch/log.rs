@@ -140,28 +140,36 @@ impl<H: Copy> RegionLog<H> {
         self.next = (self.next + 1) % self.ring.len();
     }
 
-    /// Whether nothing published after `stamp` touches a flow with these tuples, as far as can be told without testing
-    /// regions; false says nothing. Remembers more than the ring does: a flow that no edit comes near is cleared after any
-    /// number of commits.
+    /// The newest generation after `stamp` that may touch a flow with these tuples, as far as can be told without testing
+    /// regions: no later one does, and where there is none, nothing after `stamp` does. Remembers more than the ring does: a flow
+    /// that no edit comes near is cleared after any number of commits.
     ///
     /// Cost: one word for each view and way of cutting the flow space that was used since; one in most dataplanes.
-    pub fn clears<'a>(&self, stamp: Generation, tuple: impl Fn(View) -> &'a Fields) -> bool {
-        self.granules.clear(stamp, tuple)
+    #[inline]
+    pub fn newest_near<'a>(
+        &self,
+        stamp: Generation,
+        tuple: impl Fn(View) -> &'a Fields,
+    ) -> Option<Generation> {
+        self.granules.newest(stamp, tuple)
     }
 
     /// Whether more than `few` regions were published after `stamp`, or more than the ring remembers. Cost: O(1).
+    #[inline]
     pub fn many_since(&self, stamp: Generation, few: usize) -> bool {
-        let length = self.ring.len();
-        let back = few + 1;
         if stamp < self.lost {
             return true;
         }
-        back <= length
-            && self
-                .ring
-                .get((self.next + length - back) % length)
-                .and_then(Option::as_ref)
-                .is_some_and(|logged| logged.generation > stamp)
+        let length = self.ring.len();
+        let place = match self.next.checked_sub(few + 1) {
+            Some(place) => place,
+            None if few < length => self.next + length - few - 1,
+            None => return false,
+        };
+        self.ring
+            .get(place)
+            .and_then(Option::as_ref)
+            .is_some_and(|logged| logged.generation > stamp)
     }
 
     /// What was published after `stamp`. Cost: O(1), and O(1) for each region that the iterator gives.
@@ -176,6 +184,40 @@ impl<H: Copy> RegionLog<H> {
                     .map(|(_, hook, region)| (hook, region)),
             )
         }
+    }
+
+    /// The regions published after `stamp`, but not after `until`, that the ring still remembers, newest first, each with its
+    /// hook. Cost: O(log capacity), and O(1) for each.
+    pub fn between(
+        &self,
+        stamp: Generation,
+        until: Generation,
+    ) -> impl Iterator<Item = (H, &Region)> {
+        let up_to = |part: &[Option<Logged<H>>]| {
+            part.partition_point(|place| {
+                place
+                    .as_ref()
+                    .is_some_and(|logged| logged.generation <= until)
+            })
+        };
+        let (new, old) = self.ring.split_at(self.next);
+        let (new, old) = match until >= self.current {
+            true => (new, old),
+            false => {
+                let new = new.get(..up_to(new)).unwrap_or(new);
+                let old = match new {
+                    [] => old.get(..up_to(old)).unwrap_or(old),
+                    _ => old,
+                };
+                (new, old)
+            }
+        };
+        new.iter()
+            .rev()
+            .chain(old.iter().rev())
+            .map_while(Option::as_ref)
+            .take_while(move |logged| logged.generation > stamp)
+            .map(|logged| (logged.hook, &logged.region))
     }
 
     /// The regions published after `stamp` that the ring still remembers, newest first, each with its generation and its hook.
@@ -254,6 +296,21 @@ mod tests {
                         for few in 0..4 {
                             let many = log.many_since(stamp, few);
                             assert_eq!(many, forgotten || few < expected.len());
+                        }
+                        let mut until = stamp;
+                        while until <= log.current() && !forgotten {
+                            let between: Vec<u16> = all
+                                .iter()
+                                .rev()
+                                .filter(|(g, _)| *g > stamp && *g <= until)
+                                .map(|(_, port)| *port)
+                                .collect();
+                            let logged = log.between(stamp, until);
+                            let logged: Vec<u16> = logged
+                                .map(|(_, r)| r.pattern.destination_ports.first)
+                                .collect();
+                            assert_eq!(logged, between, "{capacity} {sizes:?} {stamp} {until}");
+                            until = until.successor();
                         }
                         assert_eq!(
                             ports(&log, stamp),

@@ -588,15 +588,22 @@ impl Buckets {
                     continue;
                 }
                 let block = self.rules.block(chunk.base, chunk.count);
-                let mut candidates = intersect(&chunk.groups, &nibbles);
-                while candidates != 0 {
-                    let at = candidates.trailing_zeros();
-                    candidates &= candidates - 1;
-                    if let Some(rule) = block.get(at as usize) {
-                        if chunk.exact >> at & 1 == 1 || rule.admits(flow) {
+                let candidates = intersect(&chunk.groups, &nibbles);
+                let mut sure = candidates & chunk.exact;
+                while sure != 0 {
+                    if let Some(rule) = block.get(sure.trailing_zeros() as usize) {
+                        visit.visit(rule.priority, rule.slot());
+                    }
+                    sure &= sure - 1;
+                }
+                let mut unsure = candidates & !chunk.exact;
+                while unsure != 0 {
+                    if let Some(rule) = block.get(unsure.trailing_zeros() as usize) {
+                        if rule.admits(flow) {
                             visit.visit(rule.priority, rule.slot());
                         }
                     }
+                    unsure &= unsure - 1;
                 }
             }
         }

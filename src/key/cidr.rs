@@ -111,6 +111,7 @@ impl Cidr {
     }
 
     /// [`contains`](Self::contains) for an address already aligned ([`Family::align`]).
+    #[inline]
     pub const fn holds(&self, family: Family, bits: u128) -> bool {
         self.family as u8 == family as u8 && (bits ^ self.bits) & mask(self.len) == 0
     }
@@ -127,6 +128,7 @@ impl Cidr {
 }
 
 /// `len` ones from the top, then zeros.
+#[inline]
 const fn mask(len: u8) -> u128 {
     if len == 0 {
         0

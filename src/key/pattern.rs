@@ -245,6 +245,7 @@ impl Default for Pattern {
     }
 }
 
+#[inline]
 const fn family_is(wanted: Option<Family>, family: Family) -> bool {
     match wanted {
         None => true,
@@ -252,6 +253,7 @@ const fn family_is(wanted: Option<Family>, family: Family) -> bool {
     }
 }
 
+#[inline]
 const fn side_holds(prefix: &Option<Cidr>, family: Family, bits: u128) -> bool {
     match prefix {
         None => true,
@@ -259,6 +261,7 @@ const fn side_holds(prefix: &Option<Cidr>, family: Family, bits: u128) -> bool {
     }
 }
 
+#[inline]
 const fn locality_is(source: Option<bool>, destination: Option<bool>, locality: Locality) -> bool {
     (match source {
         None => true,

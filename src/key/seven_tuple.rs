@@ -504,6 +504,7 @@ impl<A: Address> Key for SevenTuple<A> {
 }
 
 impl<A: Address> FlowKey for SevenTuple<A> {
+    #[inline]
     fn fields(&self) -> Fields {
         let (source, destination, rest) = A::split(&self.words);
         Fields {
@@ -649,6 +650,7 @@ impl From<SevenTuple<Ipv6Addr>> for Tuple {
 }
 
 impl FlowKey for Tuple {
+    #[inline]
     fn fields(&self) -> Fields {
         match self {
             Self::V4(tuple) => tuple.fields(),
