@@ -113,6 +113,9 @@ const MAY_HAVE: [Status; 5] = [
 const MARKED: u64 = 1 << MAY_HAVE.len() << BRIEF;
 
 impl Clock {
+    /// What an end is rounded down by, at most.
+    pub(super) const ROUNDING: Duration = Duration::from_nanos((1 << END) - 1);
+
     pub(super) fn new(class: TimeoutClass, policy: u8, kind: Kind) -> Self {
         Self((class as u64) << CLASS | u64::from(policy & 0x0f) << POLICY | kind as u64)
     }
@@ -431,7 +434,12 @@ mod tests {
                 clock.set(Instant::NEVER, TimeoutClass::Udp);
                 assert_eq!(clock.plain_status(), status);
                 assert_eq!(clock.is_marked(), mark != 0);
-                let rest = (clock.policy(), clock.kind(), clock.class(), clock.is_plain());
+                let rest = (
+                    clock.policy(),
+                    clock.kind(),
+                    clock.class(),
+                    clock.is_plain(),
+                );
                 assert_eq!(rest, (15, Kind::Sctp, TimeoutClass::Udp, false));
                 assert!(!clock.has_passed(Instant::from_nanos(u64::MAX - (1 << END))));
             }

@@ -5,10 +5,11 @@
 use core::fmt;
 use core::net::IpAddr;
 
+use super::connection::Clock;
 use super::{Connection, Item, News, Status, TcpPhase, Trackable, Traffic};
 use crate::hook::Direction;
 use crate::key::{Cidr, Family, FlowKey, Protocol, Zone};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 
 impl<K: Trackable> Connection<'_, K> {
     /// Its line at this moment.
@@ -32,8 +33,7 @@ impl<K: Trackable> fmt::Display for Line<'_, K> {
         let protocol = one.protocol();
         write!(f, "{:<8} {}", name(protocol), protocol.0)?;
         if one.status().contains(Status::CONFIRMED) {
-            // Ends are kept in steps of 65,536 ns, rounded down.
-            let left = one.end() - self.now + Duration::from_nanos(0xffff);
+            let left = one.end() - self.now + Clock::ROUNDING;
             write!(f, " {}", left.as_secs())?;
         }
         let tuples = Direction::BOTH.map(|direction| one.tuple(direction));
