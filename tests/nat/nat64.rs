@@ -3,7 +3,7 @@
 
 use gufc::hooks::conntrack::{Config, Conntrack, Timeouts};
 use gufc::hooks::filter::{Filter, Policy, Table};
-use gufc::hooks::nat::{EditError, Filtering, Nat, Place, PoolConfig, PoolId};
+use gufc::hooks::nat::{EditError, End, Filtering, Live, Nat, Place, PoolConfig, PoolId};
 use gufc::key::{Embedding, Endpoint, FlowKey, Tuple};
 use gufc::packet::{Mtus, Packet, SegmentOptions, Seq, TcpFlags};
 use gufc::testing::prng::SplitMix64;
@@ -625,6 +625,68 @@ fn rules_and_pools_have_to_match() {
         Err(EditError::Action)
     );
     assert_eq!(insert("snat to pool 0".into()), Err(EditError::Action));
+}
+
+/// The outside address is this machine's own, and its packets are for it until they are translated.
+#[test]
+fn outside_addresses_may_be_local() {
+    let mut world = World::new(&Setting::default());
+    let own: core::net::IpAddr = OUTSIDE.parse().expect("an address");
+    let set = |nat: &mut Nat<Tuple>| nat.set_addresses(gufc::packet::Interface(2), &[own]);
+    set(&mut world.pair.plain.hooks.0);
+    let _ = world.pair.cached.edit(|hooks| {
+        set(&mut hooks.0);
+        Ok::<_, ()>(((), gufc::epoch::Change::nothing()))
+    });
+    world.pair.local = vec![own];
+    for round in 0..3 {
+        world.passes(
+            "udp [2001:db8::7]:4000 > [64:ff9b::c000:235]:53",
+            "udp 198.51.100.1:4000 > 192.0.2.53:53",
+        );
+        world.passes(
+            "udp 192.0.2.53:53 > 198.51.100.1:4000",
+            "udp [64:ff9b::c000:235]:53 > [2001:db8::7]:4000",
+        );
+        assert_eq!(world.pair.hits, 2 * round);
+    }
+}
+
+/// A rule that goes takes its connections along if it is told to, in both families, and then nothing is left of them.
+#[test]
+fn rules_end_with_their_connections_or_without() {
+    let there = "udp [2001:db8::7]:4000 > [64:ff9b::c000:235]:53";
+    let back = "udp 192.0.2.53:53 > 198.51.100.1:4000";
+    for live in [Live::Keep, Live::End] {
+        let mut world = World::new(&Setting::default());
+        for _ in 0..2 {
+            world.pass(there).expect("passes");
+            world.pass(back).expect("passes");
+        }
+        let remove = |nat: &mut Nat<Tuple>| {
+            let rule = nat.rules(End::Destination).next().map(|(id, ..)| id);
+            nat.remove(rule.expect("one"), live)
+                .map(|(_, change)| ((), change))
+        };
+        world
+            .pair
+            .plain
+            .edit(|hooks| remove(&mut hooks.0))
+            .expect("there");
+        world
+            .pair
+            .cached
+            .edit(|hooks| remove(&mut hooks.0))
+            .expect("there");
+        assert_eq!(world.pass(back).is_some(), live == Live::Keep);
+        assert_eq!(world.pass(there).is_some(), live == Live::Keep);
+        let left = usize::from(live == Live::Keep);
+        assert_eq!(world.nat().mappings().count(), left);
+        assert_eq!(
+            world.nat().pool(PoolId(0)).map(|pool| pool.lent()),
+            Some(left)
+        );
+    }
 }
 
 proptest! {

@@ -23,7 +23,7 @@ const INNER: u32 = 1;
 const OUTER: u32 = 2;
 const SECOND: u32 = 3;
 
-/// RFC 6296 section 2.1's example of a site, with the prefixes of its appendix.
+/// The site of RFC 6296's worked example.
 const RULE: &str = "ip6 saddr fd01:203:405::/48 oif 2 snat prefix to 2001:db8:1::/48";
 const FILTER: &str = "
     chain main {
@@ -92,7 +92,7 @@ impl World {
         let (outcome, after) = self.send(&bytes, on);
         assert_eq!(outcome.verdict, Verdict::Accept, "{key}: {outcome:?}");
         assert_eq!(key_of(&after), wanted);
-        // No transport header is touched, checksum included (RFC 6296 section 2.6).
+        // No transport header is touched, checksum included.
         assert_eq!(after[40..], bytes[40..]);
     }
 }
@@ -173,7 +173,7 @@ fn rfc6296_3_4_what_cannot_be_mapped_is_told() {
 }
 
 #[test]
-fn rfc6296_3_3_packets_to_the_own_outside_are_turned_back() {
+fn rfc6296_4_3_packets_to_the_own_outside_are_turned_back() {
     let mut world = World::new(&[RULE]);
     // fd01:203:405:2::/64 is 2001:db8:1:d551::/64 outside.
     for _ in 0..3 {

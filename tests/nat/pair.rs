@@ -1,5 +1,7 @@
 //! A cached dataplane and its uncached twin, which say the same of every packet.
 
+use core::net::IpAddr;
+
 use gufc::cache::{self, FlowCache};
 use gufc::key::Tuple;
 use gufc::packet::{Interface, Packet};
@@ -13,6 +15,8 @@ pub(super) struct Pair<H: gufc::pipeline::Pipeline> {
     pub(super) cached: FlowCache<Tuple, H>,
     pub(super) plain: Uncached<H>,
     pub(super) hits: usize,
+    /// The machine's own addresses.
+    pub(super) local: Vec<IpAddr>,
 }
 
 impl<H: for<'a> Walk<Frame<'a, Tuple>>> Pair<H> {
@@ -21,6 +25,7 @@ impl<H: for<'a> Walk<Frame<'a, Tuple>>> Pair<H> {
             cached: FlowCache::new(cache::Config::new([3, 4]), hooks()).expect("room"),
             plain: Uncached { hooks: hooks() },
             hits: 0,
+            local: Vec::new(),
         }
     }
 
@@ -34,8 +39,10 @@ impl<H: for<'a> Walk<Frame<'a, Tuple>>> Pair<H> {
         let (mut one, mut other) = (roomy(), roomy());
         let arrival = Arrival::on(Interface(on));
         let read = |bytes| Frame::<Tuple>::with_headroom(bytes, HEADROOM, &arrival);
-        let mut one = read(&mut one).expect("a packet");
-        let mut other = read(&mut other).expect("a packet");
+        let local = self.local.clone();
+        let is_local = |address| local.contains(&address);
+        let mut one = read(&mut one).expect("a packet").locate(is_local);
+        let mut other = read(&mut other).expect("a packet").locate(is_local);
         let was_intact = one.is_intact();
         let got = self.cached.process(&mut one, now);
         let wanted = self.plain.process(&mut other, now);

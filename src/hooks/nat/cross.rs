@@ -18,7 +18,7 @@
 //! | 3.5.1, 3.5.3 UDP, ICMP queries | the tracker's lifetimes; [`Timeouts::RFC`](crate::hooks::conntrack::Timeouts::RFC) are those asked for |
 //! | 3.5.2 TCP | the tracker's states, which check windows too; a SYN from outside that nobody waits for is dropped, not kept for six seconds |
 //! | 3.5.4 addresses | the prefix of the pool (RFC 6052); what must not be reached by it is refused |
-//! | 3.6 packets | [`Packet::translate`](crate::packet::Packet::translate) (RFC 7915), ICMP errors with what they quote |
+//! | 3.7 packets | [`Packet::translate`](crate::packet::Packet::translate) (RFC 7915), ICMP errors with what they quote |
 //! | 3.8 hairpinning | TCP and UDP: the packet stays IPv6, between the two outside ends |
 //! | 3.4 fragments | reassembled before ([`Reassembler`](crate::wire::Reassembler)); the tracker takes no parts |
 
@@ -296,5 +296,6 @@ fn is_reachable(address: Ipv4Addr, by: &Embedding) -> bool {
     let [a, b, ..] = address.octets();
     let nobody = a == 0 || a >= 224 || address.is_loopback() || address.is_link_local();
     let private = address.is_private() || a == 100 && b & 0xc0 == 64;
-    !nobody && !(private && *by == Embedding::WELL_KNOWN)
+    let hidden = private && *by == Embedding::WELL_KNOWN;
+    !(nobody || hidden)
 }

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! ICMPv6 errors are translated with the packet that they quote. What cannot be mapped (an internal subnet of 0xffff) is
-//! rejected with "address unreachable" (RFC 6296 section 3.4). A packet from inside to an external address of the same network
-//! is turned back with both ends mapped (section 3.3).
+//! rejected with "address unreachable" (RFC 6296 sections 3.4 and 3.5). A packet from inside to an external address of the same
+//! network is turned back with both ends mapped (hairpinning, section 4.3).
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -114,8 +114,8 @@ impl<K: FlowKey> Npt<K> {
     ///
     /// # Errors
     ///
-    /// [`EditError::Action`] where the rule says anything else or a prefix overlaps one of another rule for the same interface's
-    /// side; nothing has changed.
+    /// [`EditError::Action`] where the rule says anything else, or its external prefix overlaps another rule's, or its internal one
+    /// that of another rule for the same interface; nothing has changed.
     ///
     /// Cost: O(rules). So is that of a new flow: sites have a handful.
     pub fn insert(&mut self, rule: Rule) -> Result<Change, EditError> {
