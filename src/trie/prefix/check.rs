@@ -195,6 +195,10 @@ impl<B: Bits> Index<B> {
         if block.skip(count).any(|cell| cell != Cell::default()) {
             return Err("an unused cell is not zero");
         }
+        let next = self.cells_of(bucket);
+        if next.fold(0, |next, cell| next | cell.next()) != bucket.next {
+            return Err("a slot does not say what its bucket may match");
+        }
         let mut longest = 0;
         for cell in self.cells_of(bucket) {
             if cell.len() < longest {

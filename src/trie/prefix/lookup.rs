@@ -103,8 +103,8 @@ impl<B: Bits> Index<B> {
             slot = self.slot(slot.base() + index as u32);
         }
         // Alone, a lookup gains from branches: the machine guesses on, and is under way with the next lookup's loads.
-        let bucket = slot.as_bucket();
-        if bucket.count != 0 {
+        if slot.may_match(walk.rest.top()) {
+            let bucket = slot.as_bucket();
             let Some(line) = self.line(bucket) else {
                 return Found::NONE;
             };
@@ -235,9 +235,9 @@ impl<B: Bits> Index<B> {
         // Those that have a bucket to look through.
         let mut looking = [0u8; STAGE];
         let mut lookers = 0;
-        for (lane, slot) in (0u8..).zip(&ends).take(count) {
+        for ((lane, slot), walk) in (0u8..).zip(&ends).zip(&walks).take(count) {
             looking[lookers % STAGE] = lane;
-            lookers += usize::from(slot.as_bucket().count != 0);
+            lookers += usize::from(slot.may_match(walk.rest.top()));
         }
         let looking = looking.get(..lookers).unwrap_or(&[]);
         // Again nothing but loads, whose values nobody waits for.

@@ -6,7 +6,7 @@
 //! ```text
 //!  slot      63 62 61  56 55     48 47   40 39   36 35   32 31                0
 //!  empty    | 0  0  0 |                                                       |
-//!  bucket   | 0  1  0 |                    | count | order |    first cell    |
+//!  bucket   | 0  1  0 |   |      next      | count | order |    first cell    |
 //!  node     | 1  0  0 | L | advance |  bits |              |    first child   |   2^bits children, side by side;
 //!                                                                                 advance = skipped bits + bits
 //!
@@ -26,6 +26,8 @@
 //! `back` bits before the slot. Its number stands in its record, and again in slots without a node, so that a lookup that ends
 //! there has its answer without one more cache line. The terminating one makes a window say its length: with `m` the ones from it down, an
 //! address `w` matches exactly when `w ^ window <= m`. A bucket is a run of cells within one line, shortest prefix first.
+//! Bit `40 + n` of its slot, one of the sixteen under *next*, is set where some cell may match an address whose next four bits are
+//! `n`: most addresses that no cell matches are told so without the line.
 
 /// An index into the slot arena.
 pub(super) type At = u32;
@@ -50,6 +52,7 @@ const BUCKET: u64 = 1 << 62;
 const FREE: u64 = 1 << 61;
 const ORDER: u32 = 32;
 const COUNT: u32 = 36;
+const NEXT: u32 = 40;
 const BITS: u32 = 40;
 const ADVANCE: u32 = 48;
 const LONG: u64 = 1 << 56;
@@ -68,6 +71,8 @@ pub(super) struct Bucket {
     pub(super) base: u32,
     pub(super) order: u32,
     pub(super) count: u32,
+    /// By an address's next four bits, whether some cell may match it.
+    pub(super) next: u16,
 }
 
 /// `2^bits` children from `base` on, after `skip` bits that all prefixes below have in common.
@@ -130,13 +135,13 @@ impl Slot {
         self.word as u32
     }
 
-    /// A node's index bits; 0 where there is none.
+    /// A node's index bits; means nothing where there is none.
     #[inline(always)]
     pub(super) fn index_bits(self) -> u32 {
         (self.word >> BITS) as u32 & 15
     }
 
-    /// How much deeper a node's children are; 0 where there is none.
+    /// How much deeper a node's children are; means nothing where there is none.
     #[inline(always)]
     pub(super) fn advance(self) -> u32 {
         (self.word >> ADVANCE) as u32 & 0xff
@@ -158,7 +163,15 @@ impl Slot {
             base: self.word as u32,
             order: (self.word >> ORDER) as u32 & 7,
             count: (self.word >> COUNT) as u32 & 15,
+            next: (self.word >> NEXT) as u16,
         }
+    }
+
+    /// Whether there is a bucket with a cell that may match an address whose bits from the slot on begin with `top`.
+    #[inline(always)]
+    pub(super) fn may_match(self, top: u64) -> bool {
+        let next = self.word >> (u64::from(NEXT) + (top >> 60));
+        next & !(self.word >> 63) & 1 != 0
     }
 
     /// Whether it is a node that skips more bits than the slot holds.
@@ -175,7 +188,8 @@ impl Slot {
                 BUCKET
                     | u64::from(b.base)
                     | u64::from(b.order) << ORDER
-                    | u64::from(b.count) << COUNT,
+                    | u64::from(b.count) << COUNT
+                    | u64::from(b.next) << NEXT,
                 0,
             ),
             View::Node(n) => (
@@ -288,6 +302,12 @@ impl Cell {
     #[inline]
     pub(super) fn len(self) -> u32 {
         length(self.window)
+    }
+
+    /// A bit for each value that the next four bits of an address have which the cell may match.
+    pub(super) fn next(self) -> u16 {
+        let values = 1u32 << 4_u32.saturating_sub(self.len());
+        (((1 << values) - 1) << (self.bits() >> 60)) as u16
     }
 
     /// The bits, without the terminating one, topmost first.
@@ -411,6 +431,7 @@ mod tests {
             base: u32::MAX,
             order: 3,
             count: 8,
+            next: 0xffff,
         });
         let cover = Some(Cover {
             id: (1 << ID_BITS) - 1,
@@ -430,6 +451,11 @@ mod tests {
         for len in 1..=40 {
             let cell = Cell::new(top, len, 5);
             assert_eq!((cell.number, cell.is_long()), (5, Cell::too_long(len)));
+            for next in 0..16 {
+                let differing = next ^ top >> 60;
+                let matches = differing >> 4_u32.saturating_sub(len) == 0;
+                assert_eq!(cell.next() >> next & 1 == 1, matches, "{len} {next}");
+            }
             let mut windows = [0; LANES];
             windows[3] = cell.window;
             let matches = |top| matches(&windows, top) >> 3 & 1 == 1;

@@ -156,6 +156,7 @@ impl<B: Bits> Index<B> {
             base,
             order,
             count: count as u32,
+            next: cells.iter().fold(0, |next, cell| next | cell.next()),
         }))
     }
 
@@ -223,7 +224,12 @@ impl<B: Bits> Index<B> {
             count => {
                 let order = count.next_power_of_two().trailing_zeros().max(1);
                 let base = self.cells.allocate(order)?;
-                Some(Bucket { base, order, count })
+                Some(Bucket {
+                    base,
+                    order,
+                    count,
+                    next: 0,
+                })
             }
         };
         let Some(base) = self.slots.allocate(1) else {
