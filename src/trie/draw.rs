@@ -190,7 +190,39 @@ const SHADES: [&str; 8] = [
 mod tests {
     use super::*;
     use crate::testing::trie::{Spread, ToyHash};
+    use crate::trie::Folded;
     use alloc::string::String;
+    use core::net::Ipv4Addr;
+
+    /// Addresses of 192.0.2.0/24 have even headers, all others one and the same.
+    #[derive(Clone, Debug)]
+    struct Lopsided(Folded);
+
+    impl HeaderHash for Lopsided {
+        fn header<K: Key>(&self, key: &K) -> u64 {
+            let top = key.words().as_ref().first().map_or(0, |word| word >> 40);
+            if top == 0xc0_0002 {
+                self.0.header(key)
+            } else {
+                5
+            }
+        }
+    }
+
+    #[test]
+    fn the_picture_in_the_documentation_is_what_is_drawn() {
+        // Goal: the picture never goes stale. Method: draw it again. To renew it, write what is printed to the file.
+        let mut index = LcIndex::try_with_hash(Lopsided(Folded::new([1, 2])), 60).unwrap();
+        let even = (0..34).map(|n| Ipv4Addr::new(192, 0, 2, n));
+        let equal = (0..18).map(|n| Ipv4Addr::new(203, 0, 113, n * 7));
+        for (id, key) in (0..).zip(even.chain(equal)) {
+            index.insert(&key, id).unwrap();
+        }
+        let mut svg = String::new();
+        index.draw_svg(&mut svg).unwrap();
+        std::println!("{svg}");
+        assert!(svg == include_str!("small.svg"));
+    }
 
     #[test]
     fn every_entry_is_in_both_pictures_once() {

@@ -146,7 +146,7 @@ fn arenas(capacity: usize) -> (usize, usize, usize) {
 const LARGE: usize = if cfg!(test) { 400 } else { 1 << 15 };
 
 /// Entries up to which slots and cells are taken to lie in a core's own cache (some 40 bytes each).
-const SMALL: usize = if cfg!(test) { 200 } else { 1 << 12 };
+const SMALL: usize = if cfg!(test) { 200 } else { 1 << 15 };
 
 /// One burst's worth of lookups kept in flight together.
 const STAGE: usize = 32;
