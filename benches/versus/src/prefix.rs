@@ -118,6 +118,8 @@ fn family<A: Family>(report: &mut Report) {
         "bytes",
         "slowest-insert",
         "slowest-moves",
+        "slowest-insert-4M",
+        "slowest-moves-4M",
     ];
     let wanted: Vec<bool> = all.iter().map(|one| report.wants(&work(one))).collect();
     if !wanted.contains(&true) {
@@ -237,6 +239,14 @@ fn family<A: Family>(report: &mut Report) {
             &work("slowest-moves"),
         );
     }
+    if wants("slowest-insert-4M") || wants("slowest-moves-4M") {
+        slowest(
+            report,
+            &filled(&table, 4_000_000),
+            &work("slowest-insert-4M"),
+            &work("slowest-moves-4M"),
+        );
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "one of each contender")]
@@ -308,11 +318,29 @@ fn lookups<A: Family>(
     report.measure(work, keys.len(), Some(("prefix-trie", 1.0)), contenders);
 }
 
-/// For each insertion the least time of three runs: what the structure does repeats, what the machine does to it does not.
+/// The table, and prefixes inside of its prefixes, up to `count` in all.
+fn filled<A: Family>(table: &[(A, u8)], count: usize) -> Vec<(A, u8)> {
+    let mut random = Random(13);
+    let mut filled = table.to_vec();
+    while filled.len() < count {
+        let (address, len) = table[random.below(table.len())];
+        let inside = random.within(&[(address, len)]);
+        let longest = if A::BITS == 32 { 32 } else { 64 };
+        let longer = len + random.below(usize::from(longest.max(len) - len) + 1) as u8;
+        let prefix = Prefix::new(inside, longer).expect("a length");
+        filled.push((prefix.first(), longer));
+    }
+    for place in (1..filled.len()).rev() {
+        filled.swap(place, random.below(place + 1));
+    }
+    filled
+}
+
+/// For each insertion the least time of four runs: what the structure does repeats, what the machine does to it does not.
 fn slowest<A: Family>(report: &mut Report, table: &[(A, u8)], time: &str, moves: &str) {
     let mut least = vec![u64::MAX; table.len()];
     let (mut most, mut total) = (0, 0);
-    for _ in 0..3 {
+    for _ in 0..4 {
         let mut index = PrefixIndex::try_new(table.len()).expect("memory");
         let mut before = 0;
         for (number, (address, len)) in table.iter().enumerate() {
