@@ -10,6 +10,7 @@ mod explain;
 mod filter;
 mod flood;
 mod floors;
+mod freshness;
 mod interests;
 mod invalidation;
 mod key;

@@ -10,9 +10,6 @@ use crate::pipeline::{Pipeline, Walk};
 use crate::trie::Indexed;
 use crate::verdict::{Path, Verdict};
 
-/// Regions that are tested without asking the log's granules first.
-const FEW: usize = 4;
-
 impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// A packet of a session that edits touch: what comes of it follows the policy of each hook that was edited.
     ///
@@ -145,7 +142,7 @@ fn touched_as<T: AsSeen>(
     tuples: impl Fn(Direction) -> T,
     stats: &mut Stats,
 ) -> Option<[HookSet; 2]> {
-    let few = !log.many_since(stamp, FEW);
+    let few = !log.many_since(stamp);
     let mut touched = [HookSet::NONE; 2];
     let mut cleared = !few;
     for direction in Direction::BOTH {

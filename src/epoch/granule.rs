@@ -13,7 +13,7 @@
 //!
 //! A flow that a region touches has that region's granule among its own, so a flow whose granules are all no newer than its
 //! stamp is untouched. The converse does not hold: granules are coarser than regions and words are shared. Whoever is not
-//! cleared here has its regions tested one by one.
+//! cleared here has regions tested one by one, from the newest generation among its granules backwards.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -53,10 +53,71 @@ pub(super) struct Granules {
 /// One way of cutting the flow space.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
-    view: View,
-    kind: usize,
     /// The newest generation that was marked so.
     newest: Generation,
+    view: View,
+    kind: usize,
+    /// What of a flow's fields counts, by family: source, destination, and the rest as [`rest_of`] packs it.
+    masks: [[u128; 2]; 2],
+    rest: u64,
+}
+
+impl Cut {
+    fn new(view: View, kind: usize) -> Self {
+        let side = |from: usize, family| match kind.checked_sub(from) {
+            Some(level) => levels(family).get(level).map_or(0, |len| mask(*len)),
+            None => 0,
+        };
+        let family = |family| match kind < DESTINATION {
+            true => [side(SOURCE, family), 0],
+            false => [0, side(DESTINATION, family)],
+        };
+        Self {
+            newest: Generation::FIRST,
+            view,
+            kind,
+            masks: [family(Family::V4), family(Family::V6)],
+            rest: match kind {
+                SOURCE_PORT => rest_of(u16::MAX, 0, 0),
+                DESTINATION_PORT => rest_of(0, u16::MAX, 0),
+                ZONE => rest_of(0, 0, u32::MAX),
+                _ => 0,
+            },
+        }
+    }
+
+    /// The hash of the granule of this kind that a flow is in. No branch depends on the kind.
+    #[inline]
+    fn hash(&self, fields: &Fields) -> u32 {
+        let [source, destination] = match fields.family {
+            Family::V4 => &self.masks[0],
+            Family::V6 => &self.masks[1],
+        };
+        let address = fields.source & source | fields.destination & destination;
+        let rest = rest_of(
+            fields.source_port,
+            fields.destination_port,
+            fields.zone.id(),
+        );
+        hash(self.view, self.kind, address, rest & self.rest)
+    }
+}
+
+/// Ports and zone, side by side.
+#[inline]
+const fn rest_of(source_port: u16, destination_port: u16, zone: u32) -> u64 {
+    (source_port as u64) << 48 | (destination_port as u64) << 32 | zone as u64
+}
+
+/// Two rounds of multiply and shift: spreads neighbouring prefixes; nothing here needs to resist an attacker, for a shared word
+/// costs tests and never an answer.
+#[inline]
+const fn hash(view: View, kind: usize, address: u128, rest: u64) -> u32 {
+    let tag = (kind as u64) << 2 | view as u64;
+    let mut hash = (address >> 64) as u64 ^ (address as u64).rotate_left(29) ^ rest;
+    hash = (hash ^ tag << 57 ^ tag).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash = (hash ^ hash >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (hash >> 32) as u32
 }
 
 const CUTS: usize = View::ALL.len() * KINDS;
@@ -65,11 +126,7 @@ impl Granules {
     /// About `words` words: a power of two from 2^10 to 2^20.
     pub(super) fn new(words: usize) -> Self {
         let words = Self::rounded(words);
-        let never = Cut {
-            view: View::Arrived,
-            kind: EVERYTHING,
-            newest: Generation::FIRST,
-        };
+        let never = Cut::new(View::Arrived, EVERYTHING);
         Self {
             words: vec![Generation::FIRST; words].into_boxed_slice(),
             cuts: [never; CUTS],
@@ -90,8 +147,8 @@ impl Granules {
     /// were used since the region's own.
     pub(super) fn mark(&mut self, region: &Region, generation: Generation) {
         let Region { pattern, view } = *region;
-        let (kind, value) = kind_of(&pattern);
-        let word = self.word(view, kind, value);
+        let (kind, address, rest) = kind_of(&pattern);
+        let word = self.word(hash(view, kind, address, rest));
         if let Some(word) = self.words.get_mut(word) {
             *word = generation;
         }
@@ -107,11 +164,11 @@ impl Granules {
         if let Some(front) = self.cuts.get_mut(..=at) {
             front.rotate_right(1);
         }
-        self.cuts[0] = Cut {
-            view,
-            kind,
-            newest: generation,
-        };
+        let front = &mut self.cuts[0];
+        if known.is_none() {
+            *front = Cut::new(view, kind);
+        }
+        front.newest = generation;
     }
 
     /// The newest generation after `stamp` of which a region may touch the flow with these tuples: no later one does, and where
@@ -129,27 +186,21 @@ impl Granules {
             if cut.newest <= newest {
                 break;
             }
-            let value = value_of(tuple(cut.view), cut.kind);
-            let word = self.word(cut.view, cut.kind, value);
+            let word = self.word(cut.hash(tuple(cut.view)));
             newest = newest.max(self.words.get(word).copied().unwrap_or(cut.newest));
         }
         (newest > stamp).then_some(newest)
     }
 
     #[inline]
-    fn word(&self, view: View, kind: usize, value: u128) -> usize {
-        // Two rounds of multiply and shift: spreads neighbouring prefixes; nothing here needs to resist an attacker, for a
-        // shared word costs tests and never an answer.
-        let tag = (kind as u64) << 2 | view as u64;
-        let mut hash = (value >> 64) as u64 ^ (value as u64).rotate_left(29);
-        hash = (hash ^ tag << 57 ^ tag).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        hash = (hash ^ hash >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (hash >> 32) as usize & (self.words.len() - 1)
+    fn word(&self, hash: u32) -> usize {
+        hash as usize & (self.words.len() - 1)
     }
 }
 
-/// The granule that a region marks: of the narrower of its sides, else of a port, a zone, or everything.
-fn kind_of(pattern: &Pattern) -> (usize, u128) {
+/// The granule that a region marks: of the narrower of its sides, else of a port, a zone, or everything. Its kind, and what of
+/// its flows' addresses and rest counts.
+fn kind_of(pattern: &Pattern) -> (usize, u128, u64) {
     let level = |side: &Option<Cidr>| {
         side.and_then(|cidr| {
             let levels = levels(cidr.family());
@@ -159,37 +210,21 @@ fn kind_of(pattern: &Pattern) -> (usize, u128) {
     };
     match (level(&pattern.source), level(&pattern.destination)) {
         (Some((source, bits)), other) if other.is_none_or(|(level, _)| level < source) => {
-            (SOURCE + source, bits)
+            (SOURCE + source, bits, 0)
         }
-        (_, Some((destination, bits))) => (DESTINATION + destination, bits),
+        (_, Some((destination, bits))) => (DESTINATION + destination, bits, 0),
         _ => {
             let (source, destination) = (&pattern.source_ports, &pattern.destination_ports);
             if destination.first == destination.last {
-                (DESTINATION_PORT, destination.first.into())
+                (DESTINATION_PORT, 0, rest_of(0, destination.first, 0))
             } else if source.first == source.last {
-                (SOURCE_PORT, source.first.into())
+                (SOURCE_PORT, 0, rest_of(source.first, 0, 0))
             } else if let Some(zone) = pattern.zone {
-                (ZONE, zone.id().into())
+                (ZONE, 0, rest_of(0, 0, zone.id()))
             } else {
-                (EVERYTHING, 0)
+                (EVERYTHING, 0, 0)
             }
         }
-    }
-}
-
-/// What a flow has in the place of [`kind_of`]'s value.
-#[inline]
-fn value_of(fields: &Fields, kind: usize) -> u128 {
-    let cut = |bits: u128, level: usize| {
-        bits & levels(fields.family).get(level).map_or(0, |len| mask(*len))
-    };
-    match kind {
-        DESTINATION_PORT => fields.destination_port.into(),
-        SOURCE_PORT => fields.source_port.into(),
-        ZONE => fields.zone.id().into(),
-        EVERYTHING => 0,
-        _ if kind < DESTINATION => cut(fields.source, kind - SOURCE),
-        _ => cut(fields.destination, kind - DESTINATION),
     }
 }
 

@@ -10,7 +10,7 @@ use super::prefix::{Bits, Hit};
 use super::rule::{Flow, Rule};
 use super::slab::{Marks, Slab};
 use super::space::{Space, WALK_STEP};
-use super::visit::{All, First};
+use super::visit::{All, First, Visit};
 use crate::key::{Cidr, Family, Fields, Pattern};
 
 /// Patterns with a priority and a payload, found by the flows that they match.
@@ -224,21 +224,11 @@ impl<T> InterestIndex<T> {
         match flow.family {
             Family::V4 => {
                 let addresses = (narrow_bits(flow.source), narrow_bits(flow.destination));
-                let (mut sources, mut destinations) = (u32::NO_HITS, u32::NO_HITS);
-                let room = (sources.as_mut(), destinations.as_mut());
-                self.v4.admitting(addresses, &packed, room, &mut visit);
+                first_in(&self.v4, addresses, &packed, &mut visit);
             }
             Family::V6 => {
                 let addresses = (flow.source, flow.destination);
-                // Few addresses have many prefixes, and room for all that there can be takes longer to clear than the search.
-                let (mut sources, mut destinations) = (u32::NO_HITS, u32::NO_HITS);
-                let room = (sources.as_mut(), destinations.as_mut());
-                let sought = self.v6.admitting(addresses, &packed, room, &mut visit);
-                if sought.is_cut {
-                    let (mut sources, mut destinations) = (u128::NO_HITS, u128::NO_HITS);
-                    let room = (sources.as_mut(), destinations.as_mut());
-                    self.v6.admitting(addresses, &packed, room, &mut visit);
-                }
+                first_in(&self.v6, addresses, &packed, &mut visit);
             }
         }
         visit.best.map(|(priority, slot)| Match {
@@ -456,6 +446,37 @@ impl<T> InterestIndex<T> {
         }
     }
 }
+
+/// Visits what matches. Few addresses have many prefixes, and room for all that there can be takes longer to clear than the
+/// search takes.
+#[inline]
+fn first_in<A: Bits>(space: &Space<A>, addresses: (A, A), packed: &Flow, visit: &mut impl Visit) {
+    let (mut sources, mut destinations) = ([Hit::NONE; FEW_HITS], [Hit::NONE; FEW_HITS]);
+    let room = (sources.as_mut_slice(), destinations.as_mut_slice());
+    if space.admitting(addresses, packed, room, visit).is_cut {
+        first_in_many(space, addresses, packed, visit);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn first_in_many<A: Bits>(
+    space: &Space<A>,
+    addresses: (A, A),
+    packed: &Flow,
+    visit: &mut impl Visit,
+) {
+    let (mut sources, mut destinations) = (A::NO_HITS, A::NO_HITS);
+    let room = (sources.as_mut(), destinations.as_mut());
+    space.admitting(addresses, packed, room, visit);
+}
+
+/// Prefixes that most addresses have no more of.
+const FEW_HITS: usize = if cfg!(any(test, miri, fuzzing)) {
+    3
+} else {
+    12
+};
 
 fn narrow_bits(bits: u128) -> u32 {
     u32::from_aligned(bits)

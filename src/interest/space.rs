@@ -76,7 +76,7 @@ pub(super) const WALK_STEP: u32 = 8;
 const ALL: u32 = u32::MAX;
 
 /// Probes made ready before the first is looked at, so that their cache misses overlap.
-const BATCH: usize = 16;
+const BATCH: usize = 8;
 
 impl<A: Bits> Space<A> {
     pub(super) const fn new(seed: u64) -> Self {

@@ -655,6 +655,9 @@ impl<P: Packet> Judge<P> for Filter {
             // Packets will get past that did not: the hooks behind have not been asked.
             return Recheck::Judge;
         }
+        if step.is_some_and(|step| self.programs.is_of(*step, &self.draft, self.policy)) {
+            return Recheck::Keep;
+        }
         match self.keep() {
             Some(new) => Recheck::Replace(Some(new)),
             None => Recheck::Judge,

@@ -144,9 +144,11 @@ impl Program {
 pub(super) struct Programs {
     programs: Vec<Option<Program>>,
     free: Vec<u32>,
-    /// By rules and policy: the same rules end differently under another one.
-    by_rules: BTreeMap<(Box<[RuleId]>, Policy), u32>,
+    /// By policy and rules: the same rules end differently under another one.
+    by_rules: [BTreeMap<Box<[RuleId]>, u32>; 2],
     capacity: usize,
+    /// Room for the rules of a draft.
+    ids: Vec<RuleId>,
 }
 
 impl Programs {
@@ -154,29 +156,40 @@ impl Programs {
         Self {
             programs: Vec::new(),
             free: Vec::new(),
-            by_rules: BTreeMap::new(),
+            by_rules: Default::default(),
             capacity,
+            ids: Vec::new(),
         }
+    }
+
+    /// Whether a draft is what a program was made from.
+    pub(super) fn is_of(&self, id: ProgramId, draft: &Draft, policy: Policy) -> bool {
+        self.get(id).is_some_and(|program| {
+            let ids = draft.steps.iter().map(|step| &step.id);
+            program.policy == policy && program.ids.iter().eq(ids)
+        })
     }
 
     /// The program of a draft, and whether it had to be made; one more user. `None` when there are too many.
     pub(super) fn take(&mut self, draft: &Draft, policy: Policy) -> Option<(ProgramId, bool)> {
-        let ids: Box<[RuleId]> = draft.steps.iter().map(|step| step.id).collect();
-        let key = (ids, policy);
-        if let Some(number) = self.by_rules.get(&key).copied() {
+        self.ids.clear();
+        self.ids.extend(draft.steps.iter().map(|step| step.id));
+        let known = &self.by_rules[policy as usize];
+        if let Some(number) = known.get(self.ids.as_slice()).copied() {
             if let Some(Some(program)) = self.programs.get_mut(number as usize) {
                 program.users += 1;
             }
             return Some((ProgramId(number), false));
         }
-        if self.by_rules.len() >= self.capacity {
+        if self.count() >= self.capacity {
             return None;
         }
+        let ids: Box<[RuleId]> = self.ids.as_slice().into();
         let mut slots = draft.steps.iter().map(|step| step.slot);
         let (first, more) = (slots.next(), slots.collect());
         let steps = || draft.steps.iter().map(|step| (step.slot, step.branch));
         let program = Some(Program {
-            ids: key.0.clone(),
+            ids: ids.clone(),
             first,
             more,
             branching: draft.branches.then(|| steps().collect()),
@@ -194,7 +207,7 @@ impl Programs {
                 (self.programs.len() - 1) as u32
             }
         };
-        self.by_rules.insert(key, number);
+        self.by_rules[policy as usize].insert(ids, number);
         Some((ProgramId(number), true))
     }
 
@@ -208,7 +221,7 @@ impl Programs {
         }
         let mut program = place.take()?;
         let ids = core::mem::take(&mut program.ids);
-        self.by_rules.remove(&(ids, program.policy));
+        self.by_rules[program.policy as usize].remove(&ids);
         self.free.push(id.0);
         Some(program)
     }
@@ -226,6 +239,10 @@ impl Programs {
             .flatten()
             .map(|program| u64::from(program.users))
             .sum();
-        (self.by_rules.len(), users)
+        (self.count(), users)
+    }
+
+    fn count(&self) -> usize {
+        self.by_rules.iter().map(BTreeMap::len).sum()
     }
 }
