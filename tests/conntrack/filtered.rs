@@ -4,13 +4,14 @@
 //! in the order of the chains' names, rule by rule.
 
 use gufc::hook::Direction;
-use gufc::hooks::conntrack::Config;
+use gufc::hooks::conntrack::{Config, Helper, Reason};
+use gufc::hooks::filter::Rule;
 use gufc::key::{FlowKey, Tuple};
 use gufc::time::Instant;
 use gufc::verdict::{Path, Uncached};
 
 use super::cached::Pair;
-use super::story::{Told, line, secs};
+use super::story::{Told, line, secs, segment};
 
 fn play(rules: &str, story: &[(Told, u64, u32, bool)]) -> Pair {
     let mut config = Config::new(64, [1, 2]);
@@ -336,6 +337,75 @@ fn direction() {
     ]
     .map(|(text, rule, cached)| (line(text), 1, rule, cached));
     play(rules, &story);
+}
+
+/// `ct state related` by a helper: what an FTP command announces comes through a filter that is otherwise closed, once; a command in
+/// pieces does not pass; the control connection stays off the fast path.
+#[test]
+fn state_related_by_a_helper() {
+    let rules = "chain main {
+        policy drop
+        ct state established,related accept
+        tcp dport 21 ct state new accept
+    }";
+    let mut pair = Pair::new(&Config::new(64, [1, 2]), rules);
+    let control: Rule = "tcp dport 21".parse().expect("a rule");
+    pair.edit(|hooks| hooks.0.assign_to(control.pattern, Some(Helper::Ftp)));
+    let out = Told::of("tcp 10.0.0.1:1000 > 192.0.2.2:21");
+    let back = out.answered();
+    let mut seq = [1, 1];
+    let mut say = |pair: &mut Pair, by: usize, text: &str| {
+        let key = [&out, &back][by].key;
+        let mut bytes = vec![0; 20];
+        bytes.extend(text.as_bytes());
+        let words = format!("PA {}:{} w9000 l{}", seq[by], seq[1 - by], text.len());
+        let got = pair.tell(&Told::tcp(key, segment(&words)).with(&bytes), secs(1));
+        assert!(!got.path.is_cached(), "{text}");
+        if got.verdict.is_accept() {
+            seq[by] += text.len();
+        }
+        let counts =
+            [pair.cached.hooks(), &pair.plain.hooks].map(|hooks| hooks.0.expectations().count());
+        assert_eq!(counts[0], counts[1]);
+        (got.verdict.is_accept(), counts[0])
+    };
+    for (packet, words) in [
+        (&out, "S 0:0 w9000 l0"),
+        (&back, "SA 0:1 w9000 l0"),
+        (&out, "A 1:1 w9000 l0"),
+    ] {
+        let got = pair.tell(&Told::tcp(packet.key, segment(words)), secs(1));
+        assert!(got.verdict.is_accept());
+    }
+    assert_eq!(say(&mut pair, 1, "220 hello\r\n"), (true, 0));
+    assert_eq!(say(&mut pair, 0, "USER x\r\n"), (true, 0));
+    assert_eq!(say(&mut pair, 0, "PORT 10,0,"), (false, 0), "in pieces");
+    assert_eq!(say(&mut pair, 0, "PORT 10,0,0,1,8,1\r\n"), (true, 1));
+    let syn = |pair: &mut Pair, tuple: &str| {
+        let packet = Told::tcp(tuple.parse().expect("a tuple"), segment("S 5:0 w9000 l0"));
+        pair.tell(&packet, secs(1)).verdict.is_accept()
+    };
+    assert!(
+        !syn(&mut pair, "tcp 192.0.2.3:20 > 10.0.0.1:2049"),
+        "somebody else"
+    );
+    assert!(
+        !syn(&mut pair, "tcp 192.0.2.2:20 > 10.0.0.1:2050"),
+        "another port"
+    );
+    assert!(syn(&mut pair, "tcp 192.0.2.2:20 > 10.0.0.1:2049"));
+    assert!(
+        !syn(&mut pair, "tcp 192.0.2.2:22 > 10.0.0.1:2049"),
+        "used up"
+    );
+    assert_eq!(say(&mut pair, 1, "229 Yes (|||2051|)\r\n"), (true, 1));
+    assert!(syn(&mut pair, "tcp 10.0.0.1:3000 > 192.0.2.2:2051"));
+    let tracker = &pair.cached.hooks().0;
+    assert_eq!(tracker.count(Reason::HelperPartial), 1);
+    assert_eq!(
+        tracker.iter().filter(|one| one.master().is_some()).count(),
+        2
+    );
 }
 
 /// A hook that is asked what it says of a packet is asked about the packet, not about its flow: nothing of all this made an entry stale.

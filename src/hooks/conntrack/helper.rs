@@ -196,7 +196,8 @@ impl<K: Trackable> Conntrack<K> {
     }
 
     /// Shows a packet that the filter let pass to the helper of its connection, if it has one. For connections that are not
-    /// translated; else see [`help_across`](Self::help_across).
+    /// translated; else see [`help_across`](Self::help_across). As a hook the tracker does it itself, once the packet has its verdict; a
+    /// part of a command it drops before.
     ///
     /// Cost: O(1) without a helper; O(length of one line) with one.
     pub fn help<P: Packet<Key = K>>(
@@ -433,6 +434,32 @@ impl<K: Trackable> Conntrack<K> {
             });
         }
         Ok(Some((outside, text)))
+    }
+
+    /// Leaves it to the owner of this tracker to call its helpers: the hook does not.
+    pub(in crate::hooks) fn leave_helpers(&mut self) {
+        self.listens = false;
+    }
+
+    /// Whether a packet ends in the middle of a command, so that [`help`](Self::help) will not let it pass: for the hook, which says so
+    /// before other hooks have spoken.
+    pub(super) fn is_partial<P: Packet<Key = K>>(&self, packet: &P, tracked: &Tracked) -> bool {
+        let (Class::Established, Some(id), Some(direction)) =
+            (tracked.class, tracked.connection, tracked.direction)
+        else {
+            return false;
+        };
+        let lines = self
+            .table
+            .slot_of(id)
+            .and_then(|slot| self.helpers.get(&slot));
+        let (Some(lines), Some(segment)) = (lines, packet.segment()) else {
+            return false;
+        };
+        let header = usize::from(segment.options.length) + 20;
+        let data = packet.transport().get(header..).unwrap_or(&[]);
+        lines.begins_at(direction, segment.seq)
+            && matches!(ftp::read_line(data, direction), Found::Partial)
     }
 
     fn count_help(&mut self, help: Help) -> Help {

@@ -17,6 +17,8 @@
 //! judges each as it would without a cache; no entry becomes stale because a class changes. A connection that is deleted or
 //! has expired makes its entries unfit.
 //!
+//! A connection's [helper](super::Helper) reads its packets once they are accepted.
+//!
 //! A new connection is confirmed when its packet's verdict is known and is to accept, else refused. A hook that translates
 //! has to make sure at [`Stage::Source`](crate::hook::Stage::Source) that the reply tuple is free
 //! ([`Conntrack::is_taken`]), for confirmation comes too late to change the verdict.
@@ -26,7 +28,7 @@ use core::fmt;
 use super::connection::Kind;
 use super::facts::Facts;
 use super::tcp::{self, Setting};
-use super::{ConnId, Conntrack, Outcome, Status, Template, Trackable, Tracked};
+use super::{ConnId, Conntrack, Outcome, Reason, Status, Template, Trackable, Tracked};
 use crate::hook::{
     Caching, Class, Context, Direction, Hook, Judge, Judgement, Recheck, Rejudged, Stage, Stages,
     Track,
@@ -126,6 +128,20 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Conntrack<K> {
                 constant: false,
             };
         }
+        if self.listens
+            && tracked.status.contains(Status::HELPER)
+            && self.is_partial(&*packet, &tracked)
+        {
+            self.counters[Reason::HelperPartial as usize] += 1;
+            context.by = By {
+                hook: NAME,
+                rule: None,
+            };
+            return Judgement::Finish {
+                verdict: Verdict::Drop,
+                constant: false,
+            };
+        }
         let key = packet.key();
         let quotes = key.protocol().is_icmp() && packet.quoted().is_some();
         let call = key.protocol() == Protocol::GRE && is_call(&*packet);
@@ -190,17 +206,32 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Conntrack<K> {
         Recheck::Keep
     }
 
-    fn settle(&mut self, _: &P, context: &Context, verdict: Verdict, _: Option<&mut TrackStep>) {
-        let Some(Track {
-            direction: Some(_),
-            connection,
-            ..
-        }) = context.track
-        else {
+    fn settle(
+        &mut self,
+        packet: &P,
+        context: &Context,
+        verdict: Verdict,
+        _: Option<&mut TrackStep>,
+    ) {
+        let Some(track @ Track { connection, .. }) = context.track else {
             return;
         };
+        if track.direction.is_none() {
+            return;
+        }
         let id = ConnId::from_bits(connection);
         if verdict.is_accept() {
+            let status = Status(track.status);
+            if self.listens && status.contains(Status::HELPER) {
+                let tracked = Tracked {
+                    class: track.class,
+                    direction: track.direction,
+                    connection: Some(id),
+                    status,
+                    ..Tracked::UNTRACKED
+                };
+                let _ = self.help(packet, &tracked, context.now);
+            }
             let _ = self.confirm(id, context.now);
         } else {
             self.refuse(id);

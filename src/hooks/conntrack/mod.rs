@@ -235,6 +235,8 @@ pub struct Conntrack<K: Trackable> {
     table: Table<K>,
     /// Labels that are not zero, by slot.
     labels: BTreeMap<u32, u128>,
+    /// Whether the hook asks helpers; else whoever owns the tracker does.
+    listens: bool,
     /// What helpers remember, by slot.
     helpers: BTreeMap<u32, helper::Lines>,
     /// Which connections get a helper.
@@ -269,6 +271,7 @@ impl<K: Trackable> Conntrack<K> {
         Ok(Self {
             table: Table::try_new(capacity, config.seed, config.accounting)?,
             labels: BTreeMap::new(),
+            listens: true,
             helpers: BTreeMap::new(),
             assignments: Vec::new(),
             shifts: BTreeMap::new(),

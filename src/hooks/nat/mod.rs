@@ -190,6 +190,8 @@ impl<K: Trackable> Nat<K> {
         seed: [u64; 2],
     ) -> Result<Self, ReserveError> {
         tracker.remember_ended();
+        // Helpers are asked here, for they may have to write.
+        tracker.leave_helpers();
         let dice = Dice::new(seed);
         let inner = [dice.hash(&[0]), dice.hash(&[1])];
         Ok(Self {
