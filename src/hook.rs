@@ -58,15 +58,29 @@ pub trait Hook {
     /// Whether a NIC may do the step's work, because it lets every packet pass, and all that a packet leaves behind in the hook
     /// is that it was counted: for every packet without SYN, FIN or RST the step would fit and would give the same context and verdict, and
     /// [`credit`](Self::credit) makes up for the packets that the hook did not see. Default: no.
-    fn may_offload(&self, step: &Self::Step) -> bool {
-        let _ = step;
+    ///
+    /// What the step would say of such packets, of the flow's track above all, it says in `context`: the hooks behind it read it.
+    fn may_offload(&self, step: &Self::Step, context: &mut Context) -> bool {
+        let _ = (step, context);
         false
+    }
+
+    /// From now on packets of the step's flow may go by without being shown to the hook. Those that are shown may be out of order
+    /// with them.
+    fn lend(&mut self, step: &Self::Step) {
+        let _ = step;
+    }
+
+    /// All packets of the step's flow are shown again, and those that went by have been [credited](Self::credit).
+    fn take_back(&mut self, step: &Self::Step) {
+        let _ = step;
     }
 
     /// So many packets of a flow went by without being shown to the hook; asked of steps that
     /// [may be offloaded](Self::may_offload) only.
-    fn credit(&mut self, step: &Self::Step, packets: u64, bytes: u64) {
-        let _ = (step, packets, bytes);
+    /// `context` is filled as with [`may_offload`](Self::may_offload).
+    fn credit(&mut self, step: &Self::Step, tally: &Tally, context: &mut Context) {
+        let _ = (step, tally, context);
     }
 
     /// How far a step reaches: narrows `span`, flows around `flow`, to those whose packets the hook would treat by this step as
@@ -93,6 +107,17 @@ pub trait Hook {
         let _ = step;
         f.write_str("a step")
     }
+}
+
+/// Packets of one direction of a flow that went by without being shown to hooks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// When the last of them came.
+    pub last: Instant,
 }
 
 /// What a hook does with packets of type `P`.

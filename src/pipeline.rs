@@ -18,7 +18,7 @@ use core::fmt;
 use crate::destiny::{Destiny, Steps};
 use crate::epoch::View;
 use crate::hook::{
-    Context, Hook, HookSet, Interests, Judge, Judgement, Reach, Recheck, Stage, Views,
+    Context, Hook, HookSet, Interests, Judge, Judgement, Reach, Recheck, Stage, Tally, Views,
 };
 use crate::interest::{Scratch, Trigger};
 use crate::key::{Fields, Span};
@@ -92,14 +92,24 @@ pub trait Pipeline {
     }
 
     /// Whether a NIC may do the whole destiny's work: every hook with a step [says so](Hook::may_offload). Default: no.
-    fn may_offload(&self, destiny: &Self::Destiny) -> bool {
-        let _ = destiny;
+    fn may_offload(&self, destiny: &Self::Destiny, context: &mut Context) -> bool {
+        let _ = (destiny, context);
         false
     }
 
+    /// Packets of the destiny's direction may go by outside from now on.
+    fn lend(&mut self, destiny: &Self::Destiny) {
+        let _ = destiny;
+    }
+
+    /// They do not any more.
+    fn take_back(&mut self, destiny: &Self::Destiny) {
+        let _ = destiny;
+    }
+
     /// So many packets of the destiny's direction went by outside.
-    fn credit(&mut self, destiny: &Self::Destiny, packets: u64, bytes: u64) {
-        let _ = (destiny, packets, bytes);
+    fn credit(&mut self, destiny: &Self::Destiny, tally: &Tally, context: &mut Context) {
+        let _ = (destiny, tally, context);
     }
 
     /// Writes what a destiny does, one hook a line, for people.
@@ -397,13 +407,25 @@ macro_rules! tuple_pipeline {
                 read
             }
 
-            fn may_offload(&self, destiny: &Self::Destiny) -> bool {
-                $(destiny.steps.$i.as_ref().is_none_or(|step| self.$i.may_offload(step)))&&+
+            fn may_offload(&self, destiny: &Self::Destiny, context: &mut Context) -> bool {
+                $(destiny.steps.$i.as_ref().is_none_or(|step| self.$i.may_offload(step, context)))&&+
             }
 
-            fn credit(&mut self, destiny: &Self::Destiny, packets: u64, bytes: u64) {
+            fn lend(&mut self, destiny: &Self::Destiny) {
                 $(if let Some(step) = &destiny.steps.$i {
-                    self.$i.credit(step, packets, bytes);
+                    self.$i.lend(step);
+                })+
+            }
+
+            fn take_back(&mut self, destiny: &Self::Destiny) {
+                $(if let Some(step) = &destiny.steps.$i {
+                    self.$i.take_back(step);
+                })+
+            }
+
+            fn credit(&mut self, destiny: &Self::Destiny, tally: &Tally, context: &mut Context) {
+                $(if let Some(step) = &destiny.steps.$i {
+                    self.$i.credit(step, tally, context);
                 })+
             }
 

@@ -16,7 +16,7 @@ use alloc::collections::BTreeMap;
 
 use super::FlowCache;
 use super::session::{Entry, Half};
-use crate::hook::{Direction, Views};
+use crate::hook::{Context, Direction, Tally, Views};
 use crate::key::FlowKey;
 use crate::packet::Origin;
 use crate::pipeline::Pipeline;
@@ -77,7 +77,9 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                     && half.pending.is_empty()
                     && half.complete
                     && half.origin == Origin::Received
-                    && self.hooks.may_offload(&half.destiny)
+                    && self
+                        .hooks
+                        .may_offload(&half.destiny, &mut plain(half.origin))
             });
         ready.then(|| Offloadable {
             flows: session.keys,
@@ -96,27 +98,32 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     ///
     /// ```
     /// use gufc::cache::{Config, FlowCache};
+    /// use gufc::hook::Tally;
     /// use gufc::hooks::filter::{Filter, Policy};
     /// use gufc::key::{FlowKey, Tuple};
     /// use gufc::packet::Origin;
     /// use gufc::time::Instant;
-    /// use gufc::wire::{Frame, build};
+    /// use gufc::wire::build::{Datagram, Transport};
+    /// use gufc::wire::{Arrival, Frame};
     ///
     /// let filter = Filter::new("filter", 10, 1, Policy::Accept);
-    /// let mut cache = FlowCache::new(Config::new([1, 2]), (filter,))?;
+    /// let mut cache: FlowCache<Tuple, _> = FlowCache::new(Config::new([1, 2]), (filter,))?;
     /// let there: Tuple = "udp 10.0.0.1:53 > 10.0.0.2:99".parse()?;
     /// let now = Instant::from_secs(1);
     /// assert_eq!(cache.lend(Origin::Received, &there), None, "nothing is known of it");
     /// for key in [there, there.inverse().unwrap()] {
-    ///     let mut bytes = build::packet(&key, b"payload");
-    ///     let _ = cache.process(&mut Frame::parse(&mut bytes)?, now);
+    ///     let (from, to) = (key.source(), key.destination());
+    ///     let datagram = Datagram::new(from.address, to.address, Transport::udp(from.port, to.port));
+    ///     let mut bytes = datagram.emit()?;
+    ///     let _ = cache.process(&mut Frame::ip(&mut bytes, &Arrival::default())?, now);
     /// }
     /// let lent = cache.lend(Origin::Received, &there).unwrap();
     /// assert_eq!(lent.flows[0], there);
     /// cache.remove(Origin::Received, &there);
-    /// assert!(cache.credit(Origin::Received, &there, 1_000, 64_000, now));
+    /// let tally = Tally { packets: 1_000, bytes: 64_000, last: now };
+    /// assert!(cache.credit(Origin::Received, &there, &tally));
     /// assert!(cache.take_back(&lent.flows));
-    /// assert!(!cache.credit(Origin::Received, &there, 1, 64, now));
+    /// assert!(!cache.credit(Origin::Received, &there, &tally));
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
     pub fn lend(&mut self, origin: Origin, key: &K) -> Option<Offloadable<K>> {
@@ -131,6 +138,9 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             return None;
         }
         session.lent = true;
+        for half in &session.halves {
+            self.hooks.lend(&half.destiny);
+        }
         self.loans.out += 1;
         Some(able)
     }
@@ -142,6 +152,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         if flows.iter().all(|flow| self.loans.open.contains_key(flow)) {
             for flow in flows {
                 if let Some(destiny) = self.loans.open.remove(flow) {
+                    self.hooks.take_back(&destiny);
                     self.hooks.release(destiny);
                 }
             }
@@ -150,7 +161,12 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 return false;
             };
             match self.sessions.get_mut(entry.slot) {
-                Some(session) if session.lent && session.keys == *flows => session.lent = false,
+                Some(session) if session.lent && session.keys == *flows => {
+                    session.lent = false;
+                    for half in &session.halves {
+                        self.hooks.take_back(&half.destiny);
+                    }
+                }
                 _ => return false,
             }
         }
@@ -158,34 +174,33 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         true
     }
 
-    /// Packets of this key's direction that were forwarded elsewhere, the last at `last`: counted by the entry, and by the hooks, as
-    /// packets of the session that was [lent](Self::lend), whether it is still there or not. False where none was; the count is then
-    /// lost.
+    /// Packets of this key's direction that were forwarded elsewhere: counted by the entry, and by the hooks, as packets of the
+    /// session that was [lent](Self::lend), whether it is still there or not. False where none was; the count is then lost.
     ///
     /// Cost: one lookup, O(hooks), and O(log n) of the lent sessions that have ended.
-    pub fn credit(
-        &mut self,
-        origin: Origin,
-        key: &K,
-        packets: u64,
-        bytes: u64,
-        last: Instant,
-    ) -> bool {
+    pub fn credit(&mut self, origin: Origin, key: &K, tally: &Tally) -> bool {
+        let mut context = Context::new(tally.last, origin);
         if let Some(destiny) = self.loans.open.get(key) {
-            self.hooks.credit(destiny, packets, bytes);
+            self.hooks.credit(destiny, tally, &mut context);
             return true;
         }
         let Some(Entry { slot, direction }) = self.find(origin, key) else {
             return false;
         };
-        let Some(session) = self.sessions.get_mut(slot).filter(|session| session.lent) else {
+        let lent = self.sessions.get_mut(slot);
+        let Some(session) = lent.filter(|session| session.lent) else {
             return false;
         };
-        session.touch(last.max(session.last_seen));
+        session.touch(tally.last.max(session.last_seen));
         let half = &mut session.halves[direction as usize];
-        half.packets += packets;
-        half.bytes += bytes;
-        self.hooks.credit(&half.destiny, packets, bytes);
+        half.packets += tally.packets;
+        half.bytes += tally.bytes;
+        self.hooks.credit(&half.destiny, tally, &mut context);
         true
     }
+}
+
+/// What hooks find of a packet of which only its origin is known.
+const fn plain(origin: Origin) -> Context {
+    Context::new(Instant::START, origin)
 }

@@ -19,6 +19,7 @@ use super::cookies::ShortCookie;
 use super::faults::{Fault, Faults};
 use super::indirection::{Indirection, Queue};
 use super::rss::Rss;
+use crate::hook::Tally;
 use crate::key::{FlowKey, Pattern};
 use crate::time::{Duration, Instant};
 
@@ -147,17 +148,6 @@ pub enum Intake<T> {
     Forwarded(u32, usize, T),
     /// A fault took it.
     Lost,
-}
-
-/// Packets and bytes that were forwarded without software.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Packets.
-    pub packets: u64,
-    /// Bytes.
-    pub bytes: u64,
-    /// When the last of them came.
-    pub last: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]

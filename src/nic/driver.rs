@@ -15,11 +15,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::cookies::{Cookies, Life, Refusal, ShortCookie, Width};
-use super::device::{Command, Completion, Mark, Nic, Tally};
+use super::device::{Command, Completion, Mark, Nic};
 use super::indirection::Queue;
 use crate::cookie::FlowCookie;
 use crate::epoch::{Change, Generation};
-use crate::hook::Views;
+use crate::hook::{Tally, Views};
 use crate::key::FlowKey;
 use crate::time::{Duration, Instant};
 

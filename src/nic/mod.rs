@@ -28,7 +28,7 @@ mod toeplitz;
 pub use by_nic::ByNic;
 pub use cookies::{Cookies, CookiesFull, Life, Refusal, ShortCookie, Width};
 pub use device::{
-    Busy, Command, Completion, Facts, Intake, Mark, Nic, NicConfig, NicStats, Received, Tally,
+    Busy, Command, Completion, Facts, Intake, Mark, Nic, NicConfig, NicStats, Received,
 };
 pub use driver::{Driver, DriverStats, OffloadId, Told, Unhelped};
 pub use faults::{Fault, Faults};

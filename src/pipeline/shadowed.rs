@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::{Pipeline, Walk};
-use crate::hook::{Context, HookSet, Judgement, Views};
+use crate::hook::{Context, HookSet, Judgement, Tally, Views};
 use crate::interest::Scratch;
 use crate::key::{Fields, Span};
 use crate::observe::{Difference, Event};
@@ -119,12 +119,20 @@ impl<H: Pipeline> Pipeline for Shadowed<H> {
         self.hooks.release(destiny);
     }
 
-    fn may_offload(&self, destiny: &Self::Destiny) -> bool {
-        self.hooks.may_offload(destiny)
+    fn may_offload(&self, destiny: &Self::Destiny, context: &mut Context) -> bool {
+        self.hooks.may_offload(destiny, context)
     }
 
-    fn credit(&mut self, destiny: &Self::Destiny, packets: u64, bytes: u64) {
-        self.hooks.credit(destiny, packets, bytes);
+    fn lend(&mut self, destiny: &Self::Destiny) {
+        self.hooks.lend(destiny);
+    }
+
+    fn take_back(&mut self, destiny: &Self::Destiny) {
+        self.hooks.take_back(destiny);
+    }
+
+    fn credit(&mut self, destiny: &Self::Destiny, tally: &Tally, context: &mut Context) {
+        self.hooks.credit(destiny, tally, context);
     }
 
     fn describe(&self, destiny: &Self::Destiny, f: &mut fmt::Formatter<'_>) -> fmt::Result {

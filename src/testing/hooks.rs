@@ -6,7 +6,7 @@ use core::convert::Infallible;
 use crate::epoch::{Change, View};
 use crate::hook::{
     Caching, Class, Context, Direction, Hook, Interests, Judge, Judgement, Recheck, Stage, Stages,
-    Track,
+    Tally, Track,
 };
 use crate::interest::{InterestIndex, Trigger};
 use crate::key::{Cidr, Endpoint, FlowKey, Pattern, Protocol, Tuple};
@@ -40,6 +40,17 @@ impl ToyTracker {
             .then_some((inverse, Direction::Reply))
     }
 
+    /// What it says of packets of a connection that has had replies, but for the mark.
+    const fn replied(direction: Direction) -> Track {
+        Track {
+            class: Class::Established,
+            direction: Some(direction),
+            status: 1 << 1,
+            mark: 0,
+            connection: 0,
+        }
+    }
+
     fn pass(&mut self, original: &Tuple, direction: Direction, context: &mut Context) {
         let (replied, packets) = self.connections.entry(*original).or_default();
         *packets += 1;
@@ -71,15 +82,19 @@ impl Hook for ToyTracker {
 
     /// What it remembers of a packet is that it came; what it says of packets differs by the mark alone, and who reads that
     /// may not be offloaded.
-    fn may_offload(&self, (original, _): &Self::Step) -> bool {
+    fn may_offload(&self, step: &Self::Step, context: &mut Context) -> bool {
+        context.track = Some(Self::replied(step.1));
+        let (original, _) = step;
         self.connections
             .get(original)
             .is_some_and(|(replied, _)| *replied)
     }
 
-    fn credit(&mut self, (original, _): &Self::Step, packets: u64, _: u64) {
+    fn credit(&mut self, step: &Self::Step, tally: &Tally, context: &mut Context) {
+        context.track = Some(Self::replied(step.1));
+        let (original, _) = step;
         if let Some((_, count)) = self.connections.get_mut(original) {
-            *count += packets;
+            *count += tally.packets;
         }
     }
 }
@@ -293,7 +308,7 @@ impl Hook for ToyMarker {
     fn name(&self) -> &'static str {
         "marker"
     }
-    fn may_offload(&self, (): &()) -> bool {
+    fn may_offload(&self, (): &(), _: &mut Context) -> bool {
         true
     }
     fn interests(&self) -> Interests<'_> {

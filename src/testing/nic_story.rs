@@ -20,7 +20,7 @@ use crate::hooks::route::Routes;
 use crate::key::{FlowKey, Pattern, Protocol, Tuple};
 use crate::nic::{
     Bucket, Driver, Facts, Fault, Faults, Function, Indirection, Intake, Nic, NicConfig, OffloadId,
-    Queue, Refusal, Rss, RssKey, Symmetry, Tally, Told, Width,
+    Queue, Refusal, Rss, RssKey, Symmetry, Told, Width,
 };
 use crate::packet::{Origin, TcpFlags};
 use crate::shard::{Homes, Placed, Placing, Shard, ShardId};
@@ -400,14 +400,7 @@ impl Story {
             let kept = cache.is_some_and(|shard| {
                 let cache = shard.cache_mut();
                 match told {
-                    Told::Forwarded(
-                        flow,
-                        Tally {
-                            packets,
-                            bytes,
-                            last,
-                        },
-                    ) => cache.credit(Origin::Received, flow, packets, bytes, last),
+                    Told::Forwarded(flow, tally) => cache.credit(Origin::Received, flow, &tally),
                     Told::Ended(flows) => {
                         forwarded.remove(&pair);
                         cache.take_back(flows)

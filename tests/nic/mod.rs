@@ -6,3 +6,4 @@ mod reallocation;
 mod rss;
 mod steering;
 mod threads;
+mod windows;

@@ -2,6 +2,7 @@
 //! nobody, and the hooks' counts fell behind those of the packets.
 
 use gufc::cache::{Config, End, FlowCache};
+use gufc::hook::Tally;
 use gufc::hooks::filter::{Filter, Place, Policy};
 use gufc::key::{FlowKey, Tuple};
 use gufc::packet::Origin;
@@ -49,8 +50,13 @@ fn what_was_forwarded_is_credited_after_the_session_made_room() {
     assert!(cache.stats().ended[End::Evicted as usize] > 0);
     assert_eq!(cache.cookie(Origin::Received, &flow(1)), None, "displaced");
     let before = counted(&cache);
+    let tally = Tally {
+        packets: 1_000,
+        bytes: 64_000,
+        last: now,
+    };
     for flow in flows {
-        assert!(cache.credit(Origin::Received, &flow, 1_000, 64_000, now));
+        assert!(cache.credit(Origin::Received, &flow, &tally));
     }
     assert_eq!(counted(&cache), before + 2_000);
     cache.check().expect("in order");
@@ -58,7 +64,7 @@ fn what_was_forwarded_is_credited_after_the_session_made_room() {
     // Once it is taken back the books are closed, and it may be lent again.
     assert_eq!(cache.lend(Origin::Received, &flow(1)), None);
     assert!(cache.take_back(&flows) && !cache.take_back(&flows));
-    assert!(!cache.credit(Origin::Received, &flow(1), 1, 64, now));
+    assert!(!cache.credit(Origin::Received, &flow(1), &tally));
     converse(&mut cache, 1, now);
     converse(&mut cache, 1, now);
     assert!(cache.lend(Origin::Received, &flow(1)).is_some());

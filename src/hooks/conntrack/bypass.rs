@@ -12,12 +12,15 @@
 //!            then the segment that did not fit is tracked as ever
 //! ```
 //!
-//! Hardware that forwards without such a step has nothing to report: the connection is then picked up again without window checks
-//! ([`Conntrack::take_back_blind`]), as Linux does after offloading.
+//! Hardware that forwards without such a step has nothing to report but how many packets there were. While it
+//! [may forward](Conntrack::bypass_blind), no segment is checked, for what is seen may lag behind what is not; then windows are
+//! [learnt afresh](Conntrack::take_back_blind), from the next segments of each side, and once two of a side have been within all
+//! bounds that side is checked as before. (Linux never checks such a connection again.) The cache does this for
+//! [lent](crate::cache::FlowCache::lend) sessions.
 
-use super::connection::Hot;
-use super::{ConnId, Conntrack, TcpConfig, Timeouts, Trackable, tcp};
-use crate::hook::Direction;
+use super::connection::{Hot, Kind};
+use super::{ConnId, Conntrack, Status, TcpConfig, Timeouts, Trackable, tcp};
+use crate::hook::{Direction, Tally};
 use crate::packet::Segment;
 use crate::time::{Duration, Instant};
 
@@ -101,20 +104,75 @@ impl<K: Trackable> Conntrack<K> {
         true
     }
 
-    /// Packets of the connection have passed that nobody looked at: its windows are learnt afresh, unchecked, and its life begins
-    /// anew at `last`, when the last of them came. False where the connection is gone.
+    /// Packets of the connection may pass unseen from now on: those of it that are seen are not checked against its windows until
+    /// it is [taken back](Self::take_back_blind). False where the connection is gone.
+    pub fn bypass_blind(&mut self, id: ConnId) -> bool {
+        let Some(hot) = self.table.hot_of_mut(id) else {
+            return false;
+        };
+        if hot.clock.kind() == Kind::Tcp {
+            hot.tcp.leave();
+        }
+        true
+    }
+
+    /// No more packets of the connection pass unseen, the last did at `last`: its windows are learnt afresh, and its life begins
+    /// anew at `last`, unless it has been seen since. False where the connection is gone.
     pub fn take_back_blind(&mut self, id: ConnId, last: Instant) -> bool {
         let Some(hot) = self.table.hot_of_mut(id) else {
             return false;
         };
-        if hot.clock.is_plain() {
+        if hot.clock.kind() == Kind::Tcp {
             hot.tcp.forget_windows();
-            let (policy, class) = (hot.clock.policy(), hot.clock.class());
-            let end = self.timeouts(policy).end(last, class);
-            if let Some(hot) = self.table.hot_of_mut(id) {
-                hot.clock.refresh(end, class, Duration::ZERO);
-            }
         }
+        self.live_on(id, last);
         true
+    }
+
+    /// Whether all packets of a connection but those with SYN, FIN or RST do nothing but refresh it: an open TCP connection or
+    /// two-way UDP, assured, with nothing unusual.
+    pub(super) fn is_steady(&self, id: ConnId) -> bool {
+        const KEPT: Status = Status::ASSURED
+            .union(Status::SEEN_REPLY)
+            .union(Status::CONFIRMED);
+        let unusual = Status::FIXED_TIMEOUT
+            .union(Status::SEQ_ADJUST)
+            .union(Status::HELPER)
+            .union(Status::NAT_CLASH)
+            .union(Status::DYING);
+        let Some(hot) = self.table.hot_of(id) else {
+            return false;
+        };
+        let status = self.table.cold(id.slot).status;
+        match hot.clock.kind() {
+            Kind::Tcp => hot.clock.is_plain(),
+            Kind::Udp => status.contains(KEPT) && !status.intersects(unusual),
+            _ => false,
+        }
+    }
+
+    /// So many packets of a connection passed unseen.
+    pub(super) fn credit(&mut self, id: ConnId, direction: Direction, tally: &Tally) {
+        if self.table.hot_of(id).is_some() {
+            self.live_on(id, tally.last);
+            self.table
+                .account(id.slot, direction, tally.packets, tally.bytes);
+        }
+    }
+
+    /// A packet came at `last`: lives on from then, unless it does longer anyway.
+    fn live_on(&mut self, id: ConnId, last: Instant) {
+        let Some(hot) = self.table.hot_of(id) else {
+            return;
+        };
+        let (policy, class, until) = (hot.clock.policy(), hot.clock.class(), hot.clock.end());
+        let end = self.timeouts(policy).end(last, class);
+        let fixed = self.table.cold(id.slot).status;
+        if end <= until || fixed.intersects(Status::FIXED_TIMEOUT.union(Status::DYING)) {
+            return;
+        }
+        if let Some(hot) = self.table.hot_of_mut(id) {
+            hot.clock.set(end, class);
+        }
     }
 }

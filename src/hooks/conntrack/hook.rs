@@ -31,7 +31,7 @@ use super::tcp::{self, Setting};
 use super::{ConnId, Conntrack, Outcome, Reason, Status, Template, Trackable, Tracked};
 use crate::hook::{
     Caching, Class, Context, Direction, Hook, Judge, Judgement, Recheck, Rejudged, Stage, Stages,
-    Track,
+    Tally, Track,
 };
 use crate::interest::Trigger;
 use crate::key::Protocol;
@@ -73,6 +73,36 @@ impl<K: Trackable> Hook for Conntrack<K> {
             return 1;
         }
         self.table.cold(id.slot).born.nanos()
+    }
+
+    /// The class and status of an open, assured connection do not change with its packets; their windows are learnt afresh when it
+    /// is taken back. Its mark may change meanwhile, and its owner may delete it: who does takes it back first.
+    fn may_offload(&self, step: &TrackStep, context: &mut Context) -> bool {
+        let may = match *step {
+            TrackStep::Untracked => true,
+            TrackStep::Connection(id, _) => self.is_steady(id),
+        };
+        context.track = self.steady_track(step);
+        may
+    }
+
+    fn lend(&mut self, step: &TrackStep) {
+        if let TrackStep::Connection(id, _) = *step {
+            self.bypass_blind(id);
+        }
+    }
+
+    fn take_back(&mut self, step: &TrackStep) {
+        if let TrackStep::Connection(id, _) = *step {
+            self.take_back_blind(id, Instant::START);
+        }
+    }
+
+    fn credit(&mut self, step: &TrackStep, tally: &Tally, context: &mut Context) {
+        context.track = self.steady_track(step);
+        if let TrackStep::Connection(id, direction) = *step {
+            Conntrack::credit(self, id, direction, tally);
+        }
     }
 
     fn describe(&self, step: &TrackStep, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -258,6 +288,18 @@ impl Tracked {
 }
 
 impl<K: Trackable> Conntrack<K> {
+    /// What it says of packets of a steady connection.
+    fn steady_track(&self, step: &TrackStep) -> Option<Track> {
+        let tracked = match *step {
+            TrackStep::Untracked => Tracked::UNTRACKED,
+            TrackStep::Connection(id, direction) => Tracked {
+                class: Class::Established,
+                ..self.attached(self.table.slot_of(id)?, direction)
+            },
+        };
+        Some(tracked.track())
+    }
+
     /// The kind of a connection that is in the table, has not expired, and is found by both its tuples.
     fn kind_if_kept(&self, id: ConnId, context: &Context) -> Option<Kind> {
         let hot = self.table.hot_of(id)?;

@@ -75,7 +75,7 @@ use core::fmt;
 
 use crate::epoch::Change;
 use crate::hook::{
-    Caching, Context, Hook, Interests, Judge, Judgement, Reach, Recheck, Rejudged, Stage,
+    Caching, Context, Hook, Interests, Judge, Judgement, Reach, Recheck, Rejudged, Stage, Tally,
 };
 use crate::interest::{Scratch, Trigger};
 use crate::key::{Fields, FlowKey, Span};
@@ -459,6 +459,37 @@ enum Met {
     Ends(Option<Verdict>),
 }
 
+/// What becomes of every packet of an offloaded flow at a rule.
+enum Settled {
+    /// It does not match.
+    Misses,
+    /// It does, and decides nothing.
+    GoesOn,
+    /// It decides; whether the packet passes.
+    Ends(bool),
+    /// It depends on the packet.
+    Unknown,
+}
+
+fn settle(rules: &Ruleset, slot: RuleSlot, context: &Context) -> Settled {
+    let Some(live) = rules.live(slot) else {
+        return Settled::Misses;
+    };
+    if live.tests {
+        let settled = |held: &Held| held.rule.conditions.settled(context);
+        match rules.at(slot).and_then(settled) {
+            Some(true) => {}
+            Some(false) => return Settled::Misses,
+            None => return Settled::Unknown,
+        }
+    }
+    match live.effect {
+        _ if live.log => Settled::Unknown,
+        Effect::Continue => Settled::GoesOn,
+        effect => Settled::Ends(matches!(effect, Effect::Accept)),
+    }
+}
+
 impl Hook for Filter {
     type Step = ProgramId;
 
@@ -476,37 +507,38 @@ impl Hook for Filter {
         }
     }
 
-    /// A program that accepts, tests nothing and logs nothing says the same of every packet.
-    fn may_offload(&self, step: &ProgramId) -> bool {
+    /// A program that accepts, tests nothing but the flow's track and logs nothing says the same of every packet.
+    fn may_offload(&self, step: &ProgramId, context: &mut Context) -> bool {
         let Some(program) = self.programs.get(*step) else {
             return false;
         };
         if program.branching().is_some() {
             return false;
         }
-        for live in program.rules().filter_map(|slot| self.rules.live(slot)) {
-            if live.tests || live.log {
-                return false;
-            }
-            match live.effect {
-                Effect::Continue => {}
-                effect => return matches!(effect, Effect::Accept),
+        for slot in program.rules() {
+            match settle(&self.rules, slot, context) {
+                Settled::Unknown => return false,
+                Settled::Misses | Settled::GoesOn => {}
+                Settled::Ends(accepts) => return accepts,
             }
         }
         program.policy == Policy::Accept
     }
 
-    fn credit(&mut self, step: &ProgramId, packets: u64, bytes: u64) {
+    fn credit(&mut self, step: &ProgramId, tally: &Tally, context: &mut Context) {
         let Some(program) = self.programs.get(*step) else {
             return;
         };
         for slot in program.rules() {
-            let Some(live) = self.rules.live_mut(slot) else {
+            let settled = settle(&self.rules, slot, context);
+            if matches!(settled, Settled::Misses | Settled::Unknown) {
                 continue;
-            };
-            live.counter.packets += packets;
-            live.counter.bytes += bytes;
-            if !matches!(live.effect, Effect::Continue) {
+            }
+            if let Some(live) = self.rules.live_mut(slot) {
+                live.counter.packets += tally.packets;
+                live.counter.bytes += tally.bytes;
+            }
+            if let Settled::Ends(_) = settled {
                 return;
             }
         }

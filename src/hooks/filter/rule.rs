@@ -204,6 +204,41 @@ impl Conditions {
         *self == Self::default()
     }
 
+    /// Whether every packet passes all tests of which `context` has the same track, or none does; `None` where that depends on the
+    /// packet, or on what may change behind its back.
+    pub(super) fn settled(&self, context: &Context) -> Option<bool> {
+        let Self {
+            flags,
+            length,
+            ingress,
+            egress,
+            mark,
+            track_mark,
+            classes,
+            direction,
+            status,
+            track_zone,
+        } = self;
+        let track = context.track;
+        let settled = classes.is_none_or(|set| track.is_some_and(|t| set.contains(t.class)))
+            && direction.is_none_or(|way| track.is_some_and(|t| t.direction == Some(way)))
+            && status.is_none_or(|test| {
+                track.is_some_and(|t| t.direction.is_some() && test.passes(t.status))
+            });
+        let depends = flags.is_some()
+            || length.is_some()
+            || ingress.is_some()
+            || egress.is_some()
+            || mark.is_some()
+            || track_mark.is_some()
+            || track_zone.is_some();
+        match (settled, depends) {
+            (false, _) => Some(false),
+            (true, false) => Some(true),
+            (true, true) => None,
+        }
+    }
+
     /// Whether a packet passes all tests. Reads the packet's facts, and of the context the egress, the mark and the track.
     pub fn hold<P: Packet>(&self, packet: &P, context: &Context) -> bool {
         self.flags.is_none_or(|test| {

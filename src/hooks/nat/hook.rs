@@ -15,6 +15,7 @@ use super::action::{Action, End, Range};
 use super::{NAME, Nat, Opening, Refusal, is_decided, moved};
 use crate::hook::{
     Caching, Class, Context, Direction, Hook, Judge, Judgement, Recheck, Rejudged, Stage, Stages,
+    Tally,
 };
 use crate::hooks::conntrack::{ConnId, Conntrack, Help, Status, TrackStep, Trackable};
 use crate::interest::Trigger;
@@ -54,6 +55,26 @@ impl<K: Trackable> Hook for Nat<K> {
 
     fn warm(&self, step: &NatStep<K>) -> u64 {
         self.tracker.warm(&step.track)
+    }
+
+    /// Two constant rewrites, behind what the tracker thinks; but where packets must leave by one interface each is looked at, and
+    /// whoever forwards in our place does not change families.
+    fn may_offload(&self, step: &NatStep<K>, context: &mut Context) -> bool {
+        self.tracker.may_offload(&step.track, context)
+            && step.masqueraded.is_none()
+            && !step.crosses
+    }
+
+    fn lend(&mut self, step: &NatStep<K>) {
+        Hook::lend(&mut self.tracker, &step.track);
+    }
+
+    fn take_back(&mut self, step: &NatStep<K>) {
+        Hook::take_back(&mut self.tracker, &step.track);
+    }
+
+    fn credit(&mut self, step: &NatStep<K>, tally: &Tally, context: &mut Context) {
+        Hook::credit(&mut self.tracker, &step.track, tally, context);
     }
 
     fn describe(&self, step: &NatStep<K>, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -593,7 +593,7 @@ impl Hook for Routes {
 
     /// What leads to a next hop, unless hops are counted. Whoever forwards in our place sends to the next hop of the outcome by its number and reads its
     /// cell as it is then, for moving a next hop touches no flow.
-    fn may_offload(&self, step: &Step) -> bool {
+    fn may_offload(&self, step: &Step, _: &mut Context) -> bool {
         !self.options.decrement && self.leads_to(*step).is_some()
     }
 

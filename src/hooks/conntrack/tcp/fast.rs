@@ -4,7 +4,7 @@
 //! Everything unusual does not [fit](fits), and then nothing has been changed, so that the whole procedure can judge the
 //! segment afresh: two ways through the code, one meaning.
 
-use super::state::TcpState;
+use super::state::{GRACE, TcpState};
 use super::table::{Event, TcpPhase};
 use super::window::{ACK_LAG_MIN, repeat, sack_edge, update};
 use super::{TcpConfig, TimeoutClass, Timeouts, lifetime_of};
@@ -22,7 +22,7 @@ pub(in super::super) fn fits(state: &TcpState, direction: Direction, segment: &S
     let own = state.side(direction);
     let peer = state.side(direction.reverse());
     let (end, sack) = (segment.end(), sack_edge(state, direction, segment));
-    let known = own.window != 0 && peer.window != 0;
+    let known = own.window != 0 && peer.window != 0 && state.flags(direction) & GRACE == 0;
     // Each difference is negative when its bound is broken (see the figure in `window`).
     let right = peer.grant - end; // more than I asks: the end, too
     let left = end - (own.end - peer.window); // II

@@ -42,6 +42,14 @@ pub(in super::super) const LIBERAL: u8 = 0x08;
 pub(in super::super) const UNACKED: u8 = 0x10;
 /// It has sent an acknowledgement.
 pub(in super::super) const ACKED: u8 = 0x20;
+/// Why it is not checked, if that is not for ever: how many of its segments must still be within all bounds, or [`AWAY`].
+pub(in super::super) const GRACE: u8 = 0xc0;
+/// Its segments are forwarded unseen, all or some.
+const AWAY: u8 = 0xc0;
+/// One segment of grace.
+const GRACE_ONE: u8 = 0x40;
+/// Segments of grace when its segments are seen again.
+const GRACE_BACK: u8 = 0x80;
 
 /// In [`TcpState::last_flags`], besides [`SCALES`] and [`SACKS`] of the last SYN that was let through: it came in LAST_ACK and
 /// may be challenged.
@@ -190,18 +198,47 @@ impl TcpState {
             return;
         }
         let (flags, scale) = offers(options);
-        let kept = self.flags(direction) & LIBERAL;
+        let kept = self.flags(direction) & (LIBERAL | GRACE);
         self.flags[direction as usize] = kept | flags;
         self.set_scale(direction, scale);
     }
 
-    /// Packets have passed unseen: what was known of windows and acknowledgements is void, and is learned from the next
-    /// packets without checking them.
+    /// Packets may pass unseen from now on: those that are seen are not checked.
+    pub(in super::super) fn leave(&mut self) {
+        for direction in Direction::BOTH {
+            // One that is not checked for another reason stays so.
+            if self.flags(direction) & LIBERAL == 0 || self.flags(direction) & GRACE != 0 {
+                self.set_flag(direction, LIBERAL | AWAY);
+            }
+        }
+    }
+
+    /// Packets have passed unseen: what was known of windows and acknowledgements is void, and is learned from the next packets
+    /// of each side, which are not checked until some have been within all bounds.
     pub(in super::super) fn forget_windows(&mut self) {
+        self.leave();
         for direction in Direction::BOTH {
             self.side_mut(direction).window = 0;
             self.clear_flag(direction, ACKED);
-            self.set_flag(direction, LIBERAL);
+            if self.flags(direction) & GRACE != 0 {
+                self.clear_flag(direction, GRACE);
+                self.set_flag(direction, GRACE_BACK);
+            }
+        }
+    }
+
+    /// A segment of this side was within all bounds.
+    #[inline]
+    pub(super) fn count_grace(&mut self, direction: Direction) {
+        let known = self.sides.iter().all(|side| side.window != 0);
+        match self.flags(direction) & GRACE {
+            0 | AWAY => {}
+            _ if !known => {}
+            GRACE_ONE => self.clear_flag(direction, GRACE | LIBERAL),
+            _ => {
+                self.clear_flag(direction, GRACE);
+                self.set_flag(direction, GRACE_ONE);
+            }
         }
     }
 

@@ -111,6 +111,7 @@ pub(super) fn check(
     }
     update(state, direction, segment, end_seen, ack, sack);
     if event == Event::Ack {
+        state.count_grace(sender);
         repeat(state, direction, segment, seq, ack, end_seen);
     }
     Fit::Accept
