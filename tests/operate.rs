@@ -325,6 +325,48 @@ fn imported_sessions_are_judged_anew() {
     );
 }
 
+/// However much there is to do, `maintain` ends no more than its budget says, and all that has idled out is ended after going round
+/// once, no sooner and no later; sessions that are not idle stay.
+#[test]
+fn maintain_never_exceeds_its_budget() {
+    let begin = Instant::from_secs(1);
+    for budget in [0, 1, 7, 64, 1_000] {
+        let ends = Rc::new(RefCell::new(0));
+        let told = Rc::clone(&ends);
+        let pipeline = Observed {
+            hooks: rules(),
+            observer: move |event: &Event| {
+                *told.borrow_mut() += usize::from(matches!(event, Event::Ended { .. }));
+            },
+        };
+        let config = Config {
+            sessions: 640,
+            ..Config::new([1, 2])
+        };
+        let mut cache: FlowCache<Tuple, _> =
+            FlowCache::new(config, pipeline).expect("a valid configuration");
+        for host in 0..640 {
+            let _ = cache.process(&mut there(host, 53), begin);
+        }
+        let later = begin + Duration::from_secs(31);
+        // Every tenth has just had a packet.
+        for host in (0..640).step_by(10) {
+            let _ = cache.process(&mut back(there(host, 53)), begin + Duration::from_secs(30));
+        }
+        let (mut ended, mut calls) = (0, 0);
+        while calls * budget < 640 && calls < 1_000 {
+            let now = cache.maintain(later, budget);
+            ended += now;
+            calls += 1;
+            assert!(now <= budget);
+            assert_eq!(*ends.borrow(), ended, "told as it says");
+            assert_eq!(cache.len(), 640 - ended);
+        }
+        assert_eq!(ended, if budget == 0 { 0 } else { 576 }, "{budget}");
+        assert_eq!(cache.check(), Ok(()));
+    }
+}
+
 /// A reply that comes first after a restart finds its session.
 #[test]
 fn replies_find_imported_sessions() {

@@ -3,16 +3,21 @@
 //! A thousand connections are established and go on sending. Between their packets come the attacker's, eight to one, and now and
 //! then a newcomer who wants to connect. Every line of the table is one attack on a fresh dataplane of the same size, played in
 //! turns with a twin that is not attacked.
+//!
+//! The second table is of a dataplane without connection tracking, where an entry may stand for many flows: the same attacks, without
+//! aggregates and with them.
 
 mod attacks;
+mod round;
+mod stateless;
 mod world;
 
 use std::process::ExitCode;
-use std::time::Instant as Clock;
 
 use clap::Parser;
 
 use attacks::{Attack, Packets};
+use round::{median, play_round};
 use world::{Counts, World};
 
 /// Attack a flow cache with hardened connection tracking and a rule set, and print what packets cost and which flows survive.
@@ -27,6 +32,9 @@ struct Arguments {
     /// Connections that are there before.
     #[arg(long, value_name = "N", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(64..32_768))]
     flows: u32,
+    /// Aggregates that there is room for where no hook has state, 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(0..=1 << 16))]
+    aggregates: u32,
     /// Rounds; in each come 64 packets of the connections, 512 of the attacker's, and 8 newcomers.
     #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(16..1 << 20))]
     rounds: u32,
@@ -93,6 +101,7 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         );
         survived &= tracked == arguments.flows as usize;
     }
+    stateless::table(arguments)?;
     Ok(survived)
 }
 
@@ -134,27 +143,4 @@ fn play(attack: Attack, arguments: &Arguments) -> Result<Line, String> {
         slots: [world.slots(), deepest],
         counts: world.counts(),
     })
-}
-
-/// Nanoseconds a packet of the connections, of newcomers, of the attacker.
-fn play_round(world: &mut World, packets: &mut Packets, round: u32) -> [f64; 3] {
-    let established = world.established(round);
-    let newcomers = world.newcomers(round);
-    let hostile = (0..512).map(|_| packets.next(world)).collect();
-    // The attacker's come first: what they push out of the machine's caches is part of the cost.
-    let [attack, hit, new] = [hostile, established, newcomers].map(|burst| {
-        let count = burst.len() as f64;
-        let began = Clock::now();
-        for packet in burst {
-            world.process(packet);
-        }
-        began.elapsed().as_nanos() as f64 / count
-    });
-    world.tick();
-    [hit, new, attack]
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
