@@ -351,7 +351,7 @@ fn maintain_never_exceeds_its_budget() {
         let later = begin + Duration::from_secs(31);
         // Every tenth has just had a packet.
         for host in (0..640).step_by(10) {
-            let _ = cache.process(&mut back(there(host, 53)), begin + Duration::from_secs(30));
+            let _ = cache.process(&mut back(there(host, 53)), begin + Duration::from_secs(29));
         }
         let (mut ended, mut calls) = (0, 0);
         while calls * budget < 640 && calls < 1_000 {

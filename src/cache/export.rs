@@ -14,133 +14,20 @@
 //! in which anything is wrong changes nothing. The checksum finds damage, not malice: blocks are as trusted as their way.
 
 use alloc::vec::Vec;
-use core::fmt;
 
 use super::dump::Cursor;
 use super::session::{Half, Session, Slot};
 use super::{FlowCache, Segment};
 use crate::hook::HookSet;
-use crate::key::{Address, FlowKey, Key, SevenTuple, Tuple};
+use crate::key::FlowKey;
+use crate::key::portable::{self, ImportError, Imported, Portable, Trust, take, take_u64};
 use crate::packet::Origin;
 use crate::pipeline::Pipeline;
 use crate::time::{Duration, Instant};
 use crate::trie::Indexed;
 
-/// A key as bytes.
-///
-/// # Laws
-///
-/// `read` gives what `write` wrote, takes as many bytes, and takes nothing that `write` does not write.
-pub trait Portable: Sized {
-    /// Tells key types apart; below 16 for those of this crate.
-    const KIND: u8;
-
-    /// Appends the key.
-    fn write(&self, bytes: &mut Vec<u8>);
-
-    /// Takes a key off the front.
-    fn read(bytes: &mut &[u8]) -> Option<Self>;
-}
-
-impl<A: Address> Portable for SevenTuple<A> {
-    const KIND: u8 = (A::TUPLE_BITS / 64) as u8;
-
-    fn write(&self, bytes: &mut Vec<u8>) {
-        for word in self.words().as_ref() {
-            bytes.extend_from_slice(&word.to_le_bytes());
-        }
-    }
-
-    fn read(bytes: &mut &[u8]) -> Option<Self> {
-        let mut words = <Self as Key>::Words::default();
-        for word in words.as_mut() {
-            *word = take_u64(bytes)?;
-        }
-        let key = Self::from_words(words);
-        (key.words() == words).then_some(key)
-    }
-}
-
-impl Portable for Tuple {
-    const KIND: u8 = 0;
-
-    fn write(&self, bytes: &mut Vec<u8>) {
-        match self {
-            Self::V4(key) => {
-                bytes.push(4);
-                key.write(bytes);
-            }
-            Self::V6(key) => {
-                bytes.push(6);
-                key.write(bytes);
-            }
-        }
-    }
-
-    fn read(bytes: &mut &[u8]) -> Option<Self> {
-        match take::<1>(bytes)? {
-            [4] => SevenTuple::read(bytes).map(Self::V4),
-            [6] => SevenTuple::read(bytes).map(Self::V6),
-            _ => None,
-        }
-    }
-}
-
-/// What an import takes over. Either way all hooks judge the next packet of each direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Trust {
-    /// Segments, counters and idle times are taken as they were: flows that were established stay protected.
-    Trust,
-    /// Only the keys are. Sessions are half-open again, or denied as they were, until packets come both ways; counters begin at
-    /// nothing.
-    Reevaluate,
-}
-
-/// What became of a block's sessions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Imported {
-    /// Begun.
-    pub begun: usize,
-    /// Left out because the cache has a session with the key.
-    pub known: usize,
-    /// Left out because there was no room, or the source had its share.
-    pub refused: usize,
-}
-
-/// Why a block was refused. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ImportError {
-    /// It does not begin as a block does.
-    NotABlock,
-    /// It is of a version that is not known here.
-    Version(u8),
-    /// It holds keys of another type.
-    Keys(u8),
-    /// It is cut off, longer than it says, or damaged.
-    Damaged,
-    /// The session of this number, counted from 0, is none that a cache can have.
-    Session(u32),
-}
-
-impl fmt::Display for ImportError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotABlock => f.write_str("not a block of sessions"),
-            Self::Version(version) => write!(f, "version {version} is not known"),
-            Self::Keys(kind) => write!(f, "keys of another kind: {kind}"),
-            Self::Damaged => f.write_str("cut off or damaged"),
-            Self::Session(number) => write!(f, "session {number} is none that a cache can have"),
-        }
-    }
-}
-
-impl core::error::Error for ImportError {}
-
 const MAGIC: [u8; 4] = *b"gufc";
 const VERSION: u8 = 1;
-const HEADER: usize = 10;
-const CHECKSUM: usize = 8;
 
 const HAS_REPLY: u8 = 1 << 2;
 const ANSWERS: u8 = 1 << 3;
@@ -221,55 +108,11 @@ impl<K: Portable + FlowKey> Carried<K> {
     }
 }
 
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, rest) = bytes.split_first_chunk::<N>()?;
-    *bytes = rest;
-    Some(*taken)
-}
-
-fn take_u64(bytes: &mut &[u8]) -> Option<u64> {
-    take::<8>(bytes).map(u64::from_le_bytes)
-}
-
-/// FNV-1a, 64 bits: Fowler, Noll and Vo.
-fn checksum(bytes: &[u8]) -> u64 {
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
-}
-
 /// The sessions of a block that is sound from end to end.
 fn open<K: Portable + FlowKey>(block: &[u8]) -> Result<(u32, &[u8]), ImportError> {
-    let mut rest = block;
-    if take::<4>(&mut rest) != Some(MAGIC) {
-        return Err(ImportError::NotABlock);
-    }
-    let [version, kind] = take::<2>(&mut rest).ok_or(ImportError::Damaged)?;
-    if version != VERSION {
-        return Err(ImportError::Version(version));
-    }
-    if kind != K::KIND {
-        return Err(ImportError::Keys(kind));
-    }
-    let count = u32::from_le_bytes(take::<4>(&mut rest).ok_or(ImportError::Damaged)?);
-    let (body, mut sum) = rest
-        .len()
-        .checked_sub(CHECKSUM)
-        .and_then(|at| rest.split_at_checked(at))
-        .ok_or(ImportError::Damaged)?;
-    let summed = block.get(..HEADER + body.len()).unwrap_or(block);
-    if take_u64(&mut sum) != Some(checksum(summed)) {
-        return Err(ImportError::Damaged);
-    }
-    let mut sessions = body;
-    for number in 0..count {
-        if Carried::<K>::read(&mut sessions).is_none() {
-            return Err(ImportError::Session(number));
-        }
-    }
-    match sessions {
-        [] => Ok((count, body)),
-        _ => Err(ImportError::Damaged),
-    }
+    portable::open(block, MAGIC, VERSION, K::KIND, |bytes| {
+        Carried::<K>::read(bytes).is_some()
+    })
 }
 
 impl<K: FlowKey + Indexed + Portable, H: Pipeline> FlowCache<K, H> {
@@ -302,9 +145,7 @@ impl<K: FlowKey + Indexed + Portable, H: Pipeline> FlowCache<K, H> {
         now: Instant,
         bytes: &mut Vec<u8>,
     ) -> Option<Cursor> {
-        let begin = bytes.len();
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&[VERSION, K::KIND, 0, 0, 0, 0]);
+        let begin = portable::begin(bytes, MAGIC, VERSION, K::KIND);
         let (slots, next) = self.step(cursor, budget);
         let mut count = 0_u32;
         for slot in slots {
@@ -324,12 +165,7 @@ impl<K: FlowKey + Indexed + Portable, H: Pipeline> FlowCache<K, H> {
             carried.write(bytes);
             count += 1;
         }
-        let counted = bytes.get_mut(begin + HEADER - 4..begin + HEADER);
-        if let Some(place) = counted {
-            place.copy_from_slice(&count.to_le_bytes());
-        }
-        let sum = checksum(bytes.get(begin..).unwrap_or_default());
-        bytes.extend_from_slice(&sum.to_le_bytes());
+        portable::seal(bytes, begin, count);
         next
     }
 

@@ -48,7 +48,6 @@ pub use config::{Config, ConfigError, OverBudget, Quotas};
 pub use deliver::Delivery;
 pub use dump::{Cursor, Filter};
 pub use explain::{Explanation, Listed};
-pub use export::{ImportError, Imported, Portable, Trust};
 pub use offload::Offloadable;
 pub use order::Eviction;
 pub use pace::Pace;
@@ -56,6 +55,7 @@ pub use policy::{NoSuchHook, OnEdit};
 pub use session::Segment;
 pub use stats::Stats;
 
+pub use crate::key::portable::{ImportError, Imported, Portable, Trust};
 pub use crate::observe::End;
 
 use crate::cookie::FlowCookie;

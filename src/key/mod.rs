@@ -20,6 +20,7 @@ mod embedding;
 mod field;
 mod npt;
 mod pattern;
+pub mod portable;
 mod seven_tuple;
 mod span;
 

@@ -16,6 +16,7 @@
 //! | a flood of openings behind a cache | [`flood`] |
 //! | `ct state`, `ct status`, `ct mark`, `ct zone`, `ct direction` | [`filtered`] |
 //! | fragments in front | [`fragments`] |
+//! | connections as bytes, and back | [`export`] |
 //! | listing, choices, deletion, events | [`listing`], [`related`] |
 //! | every reason and its counter | [`reasons`] |
 //! | any bytes, and what a connection costs in memory | [`bounds`] |
@@ -25,6 +26,7 @@ mod bounds;
 mod bypass;
 mod cached;
 mod capacity;
+mod export;
 mod fast;
 mod filtered;
 mod flood;

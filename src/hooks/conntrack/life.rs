@@ -198,6 +198,13 @@ impl<K: Trackable> Conntrack<K> {
         Ok(())
     }
 
+    /// Whether there is a slot for one more connection of this source, without putting anybody out.
+    pub(super) fn has_room_for(&self, tuple: &K) -> bool {
+        let most = self.config.per_source_max;
+        let held = || self.sources.get(&source(tuple)).copied().unwrap_or(0);
+        !self.table.is_full() && most.is_none_or(|most| held() < most)
+    }
+
     /// Puts out what is worth least: expired, unreplied, not assured, closing; the oldest of its kind. Never an established
     /// connection that is assured. Cost: O(1).
     fn make_room(&mut self, now: Instant) -> bool {

@@ -113,6 +113,7 @@ mod config;
 mod confirm;
 mod connection;
 mod expect;
+mod export;
 mod facts;
 mod helper;
 mod hook;
@@ -128,6 +129,7 @@ mod timeouts;
 mod track;
 mod words;
 
+pub use crate::key::portable::{ImportError, Imported, Portable, Trust};
 pub use bypass::Bypass;
 pub use config::{Config, Mode, TcpConfig};
 pub use confirm::Confirmation;

@@ -88,6 +88,69 @@ pub(in super::super) struct TcpState {
 const _: () = assert!(size_of::<TcpState>() == 52);
 
 impl TcpState {
+    /// As 52 bytes, little-endian.
+    pub(in super::super) fn to_bytes(self) -> [u8; 52] {
+        let [one, two] = self.sides;
+        let words = [one, two].map(|side| [side.end.0, side.acked.0, side.grant.0, side.window]);
+        let last = [self.last_seq.0, self.last_ack.0, self.last_end.0];
+        let mut bytes = [0; 52];
+        let words = words.as_flattened().iter().chain(&last);
+        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        if let Some(rest) = bytes.last_chunk_mut::<8>() {
+            let [low, high] = self.last_window.to_le_bytes();
+            let [mine, theirs] = self.flags;
+            *rest = [
+                low,
+                high,
+                self.repeats,
+                self.last_flags,
+                mine,
+                theirs,
+                self.scales,
+                self.phase,
+            ];
+        }
+        bytes
+    }
+
+    /// What [`to_bytes`](Self::to_bytes) wrote. Any bytes are some state.
+    pub(in super::super) fn from_bytes(bytes: &[u8; 52]) -> Self {
+        let mut words = bytes.chunks_exact(4).map(|chunk| {
+            chunk
+                .first_chunk::<4>()
+                .map_or(0, |chunk| u32::from_le_bytes(*chunk))
+        });
+        let mut word = || words.next().unwrap_or(0);
+        let mut side = || Side {
+            end: Seq(word()),
+            acked: Seq(word()),
+            grant: Seq(word()),
+            window: word(),
+        };
+        let sides = [side(), side()];
+        let [last_seq, last_ack, last_end] = [Seq(word()), Seq(word()), Seq(word())];
+        let [low, high, repeats, last_flags, mine, theirs, scales, phase] =
+            bytes.last_chunk::<8>().copied().unwrap_or_default();
+        let mut state = Self {
+            sides,
+            last_seq,
+            last_ack,
+            last_end,
+            last_window: u16::from_le_bytes([low, high]),
+            repeats,
+            last_flags,
+            flags: [mine, theirs],
+            scales,
+            phase,
+        };
+        for direction in Direction::BOTH {
+            state.set_scale(direction, state.scale(direction).min(SCALE_MAX));
+        }
+        state
+    }
+
     #[inline]
     pub(in super::super) fn phase(&self) -> TcpPhase {
         TcpPhase::ALL
