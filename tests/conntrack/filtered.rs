@@ -157,6 +157,45 @@ fn state_before_and_after_the_open_one() {
     play(rules, &story);
 }
 
+/// `ct state` of an association: data and acknowledgements with the right tag are answered by the cache, all else is judged.
+#[test]
+fn state_of_an_association() {
+    let rules = "chain main {
+        policy drop
+        ct state invalid drop
+        ct state established accept
+        ct state new accept
+    }";
+    let out = Told::of("sctp 10.0.0.1:5 > 192.0.2.2:6");
+    let back = out.answered();
+    let packet = |key: &Told, tag: u32, kinds: &[u8], word: u32| {
+        let mut bytes = vec![0, 5, 0, 6];
+        bytes.extend(tag.to_be_bytes());
+        bytes.extend([0; 4]);
+        for kind in kinds {
+            bytes.extend([*kind, 0, 0, 8]);
+            bytes.extend(word.to_be_bytes());
+        }
+        key.clone().with(&bytes)
+    };
+    let (mine, theirs) = (0x11, 0x22);
+    play(
+        rules,
+        &[
+            (packet(&out, 0, &[1], mine), 1, 2, false),
+            (packet(&back, mine, &[2], theirs), 1, 1, false),
+            (packet(&out, theirs, &[10], 0), 1, 1, false),
+            (packet(&back, mine, &[11], 0), 1, 1, false),
+            (packet(&out, theirs, &[0], 7), 1, 1, true),
+            (packet(&back, mine, &[3, 0], 7), 1, 1, true),
+            (packet(&out, theirs, &[4], 7), 1, 1, false),
+            (packet(&out, theirs, &[0, 7], 7), 1, 1, false),
+            (packet(&out, 0x99, &[0], 7), 1, 0, false),
+            (packet(&back, mine, &[8], 0), 1, 1, false),
+        ],
+    );
+}
+
 /// `ct status`: the same cached flow is confirmed, answered, assured in turn.
 #[test]
 fn status() {

@@ -170,9 +170,15 @@ fn events_are_told_in_order() {
 
 #[test]
 fn words_choose() {
-    let tracker = sample();
+    let mut tracker = sample();
+    let (labelled, _) = tracker
+        .find(&Told::of("gre 10.0.0.1 > 192.0.2.2").key, secs(2))
+        .expect("there");
+    assert!(tracker.set_label(labelled, 0x5a, u128::MAX));
     let count = |words: &str| {
-        let filter: Filter = words.parse().expect(words);
+        let Ok(filter) = words.parse::<Filter>() else {
+            return usize::MAX;
+        };
         tracker.iter().filter(|one| filter.matches(one)).count()
     };
     for (words, wanted) in [
@@ -194,6 +200,9 @@ fn words_choose() {
         ("--status SEEN_REPLY,CONFIRMED", 1),
         ("-m 0", 5),
         ("--mark 0x1/0x1", 0),
+        ("-m 0x100000000/1", usize::MAX),
+        ("-l 0x50/0xf0", 1),
+        ("--label 0", 4),
         ("-n", 0),
         ("--any-nat", 0),
         ("-p 47", 1),

@@ -9,7 +9,8 @@
 //! | TCP without SYN, FIN and RST before and after that, where it is valid | the whole procedure, tried beforehand on a copy |
 //! | TCP with SYN, FIN or RST; shifted numbers, helpers | does not fit: judged |
 //! | UDP, ICMP query, GRE, others | the whole procedure, without the look-up |
-//! | SCTP | wants to be shown every packet |
+//! | SCTP, nothing but data and acknowledgements with the right tag | the same |
+//! | SCTP, others | does not fit: judged |
 //! | invalid | none: judged |
 //! | ICMP errors, enhanced GRE: one key, many connections | never cached |
 //!
@@ -117,7 +118,6 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Conntrack<K> {
     fn have_interest(&self, flow: &K) -> Option<Trigger> {
         Some(match flow.protocol() {
             Protocol::TCP => Trigger::tcp(Trigger::SYN | Trigger::FIN | Trigger::RST),
-            Protocol::SCTP => Trigger::EVERY_PACKET,
             _ => Trigger::NONE,
         })
     }
@@ -193,6 +193,10 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Conntrack<K> {
                         || self.passes(id, direction, &segment, context.now)
                 }),
                 Some(Kind::Gre) => !is_call(packet),
+                Some(Kind::Sctp) => self
+                    .table
+                    .hot_of(id)
+                    .is_some_and(|hot| super::sctp::fits(&hot.tcp, direction, packet.transport())),
                 Some(_) => true,
             },
         };

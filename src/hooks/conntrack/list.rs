@@ -190,6 +190,8 @@ pub struct Filter {
     pub zone: Option<Zone>,
     /// The mark under a mask.
     pub mark: Option<(u32, u32)>,
+    /// The label under a mask.
+    pub label: Option<(u128, u128)>,
     /// The state of a TCP connection; chooses no others.
     pub tcp_phase: Option<TcpPhase>,
     /// Status bits that are all set.
@@ -220,6 +222,9 @@ impl Filter {
                 zone == original.zone || zone == reply.zone
             })
             && given(self.mark, |(mark, mask)| one.mark() & mask == mark & mask)
+            && given(self.label, |(label, mask)| {
+                one.label() & mask == label & mask
+            })
             && given(self.tcp_phase, |phase| one.tcp_phase() == Some(phase))
             && one.status().contains(self.with)
             && (self.any == Status::NONE || one.status().intersects(self.any))

@@ -32,9 +32,9 @@ impl fmt::Display for ParseFilterError {
 
 impl core::error::Error for ParseFilterError {}
 
-/// Reads options of the `conntrack` tool: `-p`, `-f`, `-s`, `-d`, `-r`, `-q`, `--sport`, `--dport`, `--state`, `-u`, `-m`, `-w`, `-n`,
-/// `-g`, `-j`, and their long names. A status is one of `ASSURED`, `UNASSURED`, `SEEN_REPLY`, `UNREPLIED`, and the other names of
-/// [`Status::NAMES`], several joined by commas; a mark may be followed by `/` and a mask. No words choose every connection.
+/// Reads options of the `conntrack` tool: `-p`, `-f`, `-s`, `-d`, `-r`, `-q`, `--sport`, `--dport`, `--state`, `-u`, `-m`, `-l`, `-w`,
+/// `-n`, `-g`, `-j`, and their long names. A status is one of `ASSURED`, `UNASSURED`, `SEEN_REPLY`, `UNREPLIED`, and the other names of
+/// [`Status::NAMES`], several joined by commas; a mark and a label are numbers and may be followed by `/` and a mask. No words choose every connection.
 ///
 /// ```
 /// use gufc::hooks::conntrack::Filter;
@@ -50,7 +50,7 @@ impl FromStr for Filter {
     fn from_str(text: &str) -> Result<Self, ParseFilterError> {
         let mut filter = Self::default();
         let mut words = text.split_whitespace();
-        let mut number = 0;
+        let mut count = 0;
         while let Some(option) = words.next() {
             let bits = match option {
                 "-n" | "--src-nat" => Some((&mut filter.with, Status::SRC_NAT)),
@@ -65,12 +65,12 @@ impl FromStr for Filter {
             } else {
                 let value = words.next();
                 let known = filter.take(option, value.unwrap_or(""));
-                let known = known.map_err(|()| ParseFilterError::Value(number))?;
+                let known = known.map_err(|()| ParseFilterError::Value(count))?;
                 if !known {
-                    return Err(ParseFilterError::Option(number));
+                    return Err(ParseFilterError::Option(count));
                 }
             }
-            number += 1;
+            count += 1;
         }
         if filter.any != Status::NONE && filter.with.intersects(filter.any) {
             return Err(ParseFilterError::Contradiction);
@@ -103,12 +103,11 @@ impl Filter {
                 self.tcp_phase = Some(*TcpPhase::ALL.iter().find(named).ok_or(())?);
             }
             "-m" | "--mark" => {
-                let (mark, mask) = match value.split_once('/') {
-                    Some((mark, mask)) => (number(mark)?, number(mask)?),
-                    None => (number(value)?, u32::MAX),
-                };
-                self.mark = Some((mark, mask));
+                let narrow = |wide: u128| u32::try_from(wide).map_err(|_| ());
+                let (mark, mask) = masked(value, u128::from(u32::MAX))?;
+                self.mark = Some((narrow(mark)?, narrow(mask)?));
             }
+            "-l" | "--label" => self.label = Some(masked(value, u128::MAX)?),
             "-u" | "--status" => {
                 for word in value.split(',') {
                     match word {
@@ -132,10 +131,18 @@ fn read<T: FromStr>(value: &str) -> Result<T, ()> {
     value.parse().map_err(|_| ())
 }
 
+/// A value, alone or with `/` and a mask.
+fn masked(text: &str, all: u128) -> Result<(u128, u128), ()> {
+    match text.split_once('/') {
+        Some((value, mask)) => Ok((number(value)?, number(mask)?)),
+        None => Ok((number(text)?, all)),
+    }
+}
+
 /// A number, decimal or hexadecimal.
-fn number(value: &str) -> Result<u32, ()> {
+fn number(value: &str) -> Result<u128, ()> {
     match value.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16).map_err(|_| ()),
+        Some(digits) => u128::from_str_radix(digits, 16).map_err(|_| ()),
         None => read(value),
     }
 }
