@@ -90,3 +90,13 @@ fn tracker_stories() {
     });
     assert!(files > 50, "{files} files");
 }
+
+#[test]
+fn translator_stories() {
+    let files = replay("nat", |bytes| {
+        if let Err(difference) = gufc::testing::nat::either(bytes) {
+            panic!("{difference}");
+        }
+    });
+    assert!(files > 50, "{files} files");
+}

@@ -8,6 +8,7 @@
 //! | [`hook`] | you have a part of a slow path of your own |
 //! | [`freshness`] | how an edit is seen by the very next packet, and what that costs |
 //! | [`bounds`] | every structure, its capacity, what happens when it is full |
+//! | [`nat`] | translation: which kind to choose, and what five RFCs ask of it, row by row |
 //! | [`planning`] | how much memory, how many flows, how many cores |
 //! | [`choices`] | what was decided, by what evidence, and what the idea of 2006 had left open |
 //! | [`glossary`] | words |
@@ -23,6 +24,9 @@ pub mod freshness {}
 
 #[doc = include_str!("bounds.md")]
 pub mod bounds {}
+
+#[doc = include_str!("nat.md")]
+pub mod nat {}
 
 #[doc = include_str!("planning.md")]
 pub mod planning {}

@@ -1,7 +1,13 @@
-//! Translation, seen from outside.
+//! Translation: against a slow twin, with and without a cache, and requirement by requirement.
 
 mod ftp;
+mod kinds;
+mod mappings;
 mod nat64;
 mod npt;
 mod pair;
+mod pools;
+mod rfc;
 mod splice;
+mod story;
+mod world;

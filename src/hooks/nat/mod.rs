@@ -262,14 +262,18 @@ impl<K: Trackable> Nat<K> {
     ///
     /// Cost: an insertion into the interest index; O(n) of them for n rules where the rule does not go last.
     pub fn insert(&mut self, place: Place, rule: Rule) -> Result<(RuleId, Change), EditError> {
-        if let Action::Pool(pool) | Action::Nat64(pool) = rule.action {
-            let own = self.mappings.pool(pool).ok_or(EditError::Action)?;
-            let crosses = matches!(rule.action, Action::Nat64(_));
-            if own.config().prefix64.is_some() != crosses {
-                return Err(EditError::Action);
+        let family = match rule.action {
+            Action::Pool(pool) | Action::Nat64(pool) => {
+                let own = self.mappings.pool(pool).ok_or(EditError::Action)?;
+                let crosses = matches!(rule.action, Action::Nat64(_));
+                if own.config().prefix64.is_some() != crosses {
+                    return Err(EditError::Action);
+                }
+                own.family().filter(|_| !crosses)
             }
-        }
-        Ok((self.rules.insert(place, rule)?, Change::nothing()))
+            _ => None,
+        };
+        Ok((self.rules.insert(place, rule, family)?, Change::nothing()))
     }
 
     /// Takes a rule out. With [`Live::End`] the connections that it decided end, and the change is the rule's pattern.

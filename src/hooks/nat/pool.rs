@@ -4,9 +4,10 @@
 //!
 //! ```text
 //!  for each address and protocol      65,536 bits, a port each        bit set: free
-//!                                      1,024 bits, a word each        bit set: the word has a free port
-//!  a choice: a drawn start, then the next free port behind it: at most 16 words of the upper row and 2 of the lower where
-//!  parity does not matter, however full the pool is.
+//!                                      1,024 bits, a word each        bit set: the word has an even free port
+//!                                      1,024 bits, a word each        bit set: the word has an odd free port
+//!  a choice: a drawn start, then the next free port behind it, of the parity wanted: at most 18 words of the upper row and
+//!  3 of the lower, however full the pool is; where no port has the parity, as many again for one of the other.
 //!
 //!  free ─ open ─► lent ─ close ─► resting (quarantine) ─► free
 //! ```
@@ -35,10 +36,10 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
 
-use super::bits::Bits;
+use super::bits::{Bits, Parity};
 use super::deterministic::Deterministic;
 use super::dice::Dice;
-use crate::key::{Cidr, Embedding, Endpoint, Ports, Protocol};
+use crate::key::{Cidr, Embedding, Endpoint, Family, Ports, Protocol};
 use crate::time::{Duration, Instant};
 use crate::trie::ReserveError;
 
@@ -77,7 +78,7 @@ pub enum Allocation {
 /// What the owner of a pool decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
-    /// The outside addresses.
+    /// The outside addresses, of one family: those of another than the first are left out.
     pub addresses: Vec<IpAddr>,
     /// The ports that are lent, of each address; also the ICMP identifiers.
     pub ports: Ports,
@@ -168,6 +169,9 @@ impl fmt::Display for PoolError {
 
 impl core::error::Error for PoolError {}
 
+/// Subscribers without ports whose rate is remembered; of more the oldest is forgotten early.
+const IDLE_MAX: usize = 65_536;
+
 /// A block of ports of one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -199,6 +203,12 @@ struct Subscriber {
     opened: u32,
 }
 
+impl Subscriber {
+    fn is_idle(&self) -> bool {
+        self.ports == 0 && self.blocks.is_empty()
+    }
+}
+
 /// What rests until it may be lent again.
 #[derive(Clone, Copy, Debug)]
 enum Resting {
@@ -226,6 +236,8 @@ pub struct Pool {
     blocks: Vec<Option<(IpAddr, u32)>>,
     per_address: u32,
     subscribers: BTreeMap<IpAddr, Subscriber>,
+    /// Subscribers without ports whose openings of a second are still counted, where there is a rate.
+    idle: VecDeque<(u64, IpAddr)>,
     resting: VecDeque<(Instant, Resting)>,
     lent: usize,
     refused: [u64; PoolError::COUNT],
@@ -240,7 +252,9 @@ impl Pool {
     /// # Errors
     ///
     /// [`ReserveError`] when memory is short.
-    pub fn try_new(config: PoolConfig, seed: [u64; 2]) -> Result<Self, ReserveError> {
+    pub fn try_new(mut config: PoolConfig, seed: [u64; 2]) -> Result<Self, ReserveError> {
+        let is_v4 = config.addresses.first().is_some_and(IpAddr::is_ipv4);
+        config.addresses.retain(|own| own.is_ipv4() == is_v4);
         let ports = config.ports;
         let width = u32::from(ports.last) - u32::from(ports.first) + 1;
         let per_address = match config.allocation {
@@ -282,6 +296,7 @@ impl Pool {
             blocks: alloc::vec![None; blocks],
             per_address,
             subscribers: BTreeMap::new(),
+            idle: VecDeque::new(),
             resting: VecDeque::new(),
             lent: 0,
             refused: [0; PoolError::COUNT],
@@ -296,6 +311,12 @@ impl Pool {
         &self.config
     }
 
+    /// The family of its addresses; `None` where it has none. Rules that name it are for packets of this family only.
+    pub fn family(&self) -> Option<Family> {
+        let first = self.config.addresses.first()?;
+        Some(Family::align(*first).0)
+    }
+
     /// Ports lent now.
     pub fn lent(&self) -> usize {
         self.lent
@@ -306,9 +327,10 @@ impl Pool {
         self.resting.len()
     }
 
-    /// Subscribers who have ports.
+    /// Subscribers who have ports. Cost: O(s) for s subscribers.
     pub fn subscribers(&self) -> usize {
-        self.subscribers.len()
+        let all = self.subscribers.values();
+        all.filter(|one| one.ports > 0).count()
     }
 
     /// Ports that a subscriber has.
@@ -402,7 +424,7 @@ impl Pool {
             }
             Allocation::Blocks { max, .. } => match self.in_blocks(subscriber, space, wanted) {
                 Some(lent) => return Ok(self.note(subscriber, lent, second)),
-                None => self.take_block(subscriber, max)?,
+                None => self.take_block(subscriber, space, max)?,
             },
         };
         let port = self.find(address, space, ports, wanted);
@@ -462,6 +484,7 @@ impl Pool {
     fn take_block(
         &mut self,
         subscriber: IpAddr,
+        space: usize,
         max: u8,
     ) -> Result<(usize, Ports, Option<u32>), PoolError> {
         let held = self.subscribers.get(&subscriber);
@@ -469,18 +492,11 @@ impl Pool {
             return Err(PoolError::Quota);
         }
         let address = self.paired(subscriber);
-        let draw = self.dice.draw() as u32 % self.per_address.max(1);
-        let bits = self
-            .free_blocks
-            .get_mut(address)
-            .ok_or(PoolError::Exhausted)?;
-        let all = Ports {
-            first: 0,
-            last: (self.per_address.max(1) - 1) as u16,
-        };
-        let number = bits.find(all, draw as u16, !0, &mut self.looked);
+        let number = self.free_block(address, space);
         let number = number.ok_or(PoolError::Exhausted)?;
-        bits.take(number);
+        if let Some(bits) = self.free_blocks.get_mut(address) {
+            bits.take(number);
+        }
         let block = address as u32 * self.per_address + u32::from(number);
         if let Some(place) = self.blocks.get_mut(block as usize) {
             *place = Some((subscriber, 0));
@@ -489,6 +505,28 @@ impl Pool {
         one.address = address;
         one.blocks.push(block);
         Ok((address, self.ports_of_block(block), Some(block)))
+    }
+
+    /// A drawn block of an address that nobody has, with a port that is free: others may be reserved whole.
+    fn free_block(&mut self, address: usize, space: usize) -> Option<u16> {
+        let per_address = self.per_address.max(1);
+        let last = (per_address - 1) as u16;
+        let mut start = (self.dice.draw() as u32 % per_address) as u16;
+        let all = Ports { first: 0, last };
+        for _ in 0..self.free_blocks.get(address)?.len() {
+            let blocks = self.free_blocks.get(address)?;
+            let number = blocks.find(all, start, Parity::Any, &mut self.looked)?;
+            let ports = self.ports_of_block(address as u32 * per_address + u32::from(number));
+            let bits = self.free.get(address)?.get(space)?;
+            if bits
+                .find(ports, ports.first, Parity::Any, &mut self.looked)
+                .is_some()
+            {
+                return Some(number);
+            }
+            start = if number == last { 0 } else { number + 1 };
+        }
+        None
     }
 
     /// Marks a port as lent.
@@ -514,10 +552,8 @@ impl Pool {
         }
         if let Some(one) = self.subscribers.get_mut(&subscriber) {
             one.blocks.retain(|other| *other != block);
-            if one.ports == 0 && one.blocks.is_empty() {
-                self.subscribers.remove(&subscriber);
-            }
         }
+        self.forget(subscriber);
         self.rest(Resting::Block(block), now);
     }
 
@@ -530,16 +566,12 @@ impl Pool {
         let size = u32::from(ports.last) - u32::from(ports.first) + 1;
         let start = ports.first + (self.dice.draw() as u32 % size) as u16;
         if self.config.keep_parity {
-            let same = if wanted % 2 == 0 {
-                0x5555_5555_5555_5555
-            } else {
-                0xaaaa_aaaa_aaaa_aaaa
-            };
+            let same = Parity::of(wanted);
             if let Some(port) = bits.find(ports, start, same, &mut self.looked) {
                 return Some(port);
             }
         }
-        bits.find(ports, start, !0, &mut self.looked)
+        bits.find(ports, start, Parity::Any, &mut self.looked)
     }
 
     /// Takes a port back; it rests before another subscriber gets it. `None`, and no change, where it was not lent; else the
@@ -586,11 +618,36 @@ impl Pool {
             };
             self.rest(resting, now);
         }
-        let idle = |one: &Subscriber| one.ports == 0 && one.blocks.is_empty();
-        if self.subscribers.get(&subscriber).is_some_and(idle) {
-            self.subscribers.remove(&subscriber);
-        }
+        self.forget(subscriber);
         Some(returned)
+    }
+
+    /// Forgets a subscriber who has nothing; where there is a rate, only when the second of his last opening is over, or too
+    /// many others wait for that.
+    fn forget(&mut self, subscriber: IpAddr) {
+        let Some(one) = self.subscribers.get(&subscriber) else {
+            return;
+        };
+        if !one.is_idle() {
+            return;
+        }
+        if self.config.rate.is_none() || one.opened == 0 {
+            self.subscribers.remove(&subscriber);
+            return;
+        }
+        self.idle.push_back((one.second, subscriber));
+        if self.idle.len() > IDLE_MAX {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((second, who)) = self.idle.pop_front() {
+            let over = |one: &Subscriber| one.is_idle() && one.second == second;
+            if self.subscribers.get(&who).is_some_and(over) {
+                self.subscribers.remove(&who);
+            }
+        }
     }
 
     /// Lets a port or block rest.
@@ -610,6 +667,10 @@ impl Pool {
 
     /// Frees what has rested long enough. Cost: O(1) for each, once.
     fn wake(&mut self, now: Instant) {
+        let second = now.nanos() / 1_000_000_000;
+        while self.idle.front().is_some_and(|(last, _)| *last < second) {
+            self.forget_oldest();
+        }
         while let Some((until, one)) = self.resting.front().copied() {
             if until > now {
                 return;
@@ -696,7 +757,7 @@ impl Pool {
         {
             return address;
         }
-        let (_, bits) = crate::key::Family::align(subscriber);
+        let (_, bits) = Family::align(subscriber);
         let hash = self.dice.hash(&[(bits >> 64) as u64, bits as u64]);
         (hash % self.config.addresses.len().max(1) as u64) as usize
     }

@@ -83,6 +83,8 @@ struct Held {
     id: RuleId,
     rule: Rule,
     interest: InterestId,
+    /// Of the addresses that it changes ends to; `None` where both will do.
+    family: Option<Family>,
     /// Connections that it decided.
     connections: u64,
 }
@@ -143,12 +145,19 @@ impl Rules {
             })
     }
 
-    /// Cost: O(n) for n rules where it does not go last; else an insertion into the index.
-    pub(super) fn insert(&mut self, place: Place, rule: Rule) -> Result<RuleId, EditError> {
+    /// `pool` is the family of the pool's addresses, where the action names one. Cost: O(n) for n rules where it does not go
+    /// last; else an insertion into the index.
+    pub(super) fn insert(
+        &mut self,
+        place: Place,
+        rule: Rule,
+        pool: Option<Family>,
+    ) -> Result<RuleId, EditError> {
         if self.held.len() >= self.capacity || self.next_id == u32::MAX {
             return Err(EditError::Full);
         }
-        if !is_sound(&rule) {
+        let family = family_of(&rule.action).or(pool);
+        if !is_sound(&rule, family) {
             return Err(EditError::Action);
         }
         let chain = &mut self.chains[rule.action.end() as usize];
@@ -177,6 +186,7 @@ impl Rules {
                 id,
                 rule,
                 interest,
+                family,
                 connections: 0,
             },
         );
@@ -232,8 +242,9 @@ impl Rules {
             .iter()
             .find_map(|found| {
                 let id = chain.index.get(found.id)?;
-                let Rule { matches, action } = &self.held.get(id)?.rule;
-                (family_of(action).is_none_or(|family| family == fields.family)
+                let held = self.held.get(id)?;
+                let matches = &held.rule.matches;
+                (held.family.is_none_or(|family| family == fields.family)
                     && matches.matches_flow(&fields)
                     && (transport || !matches.reads_transport())
                     && matches.conditions.hold(packet, context))
@@ -256,7 +267,7 @@ fn family_of(action: &Action) -> Option<Family> {
 }
 
 /// Whether the addresses of its action make a range.
-fn is_sound(rule: &Rule) -> bool {
+fn is_sound(rule: &Rule, family: Option<Family>) -> bool {
     if let Action::Change(_, range) = rule.action {
         if let Some((first, last)) = range.addresses {
             let ((one, low), (other, high)) = (Family::align(first), Family::align(last));
@@ -266,6 +277,5 @@ fn is_sound(rule: &Rule) -> bool {
         }
     }
     let wanted = rule.matches.pattern.implied_family();
-    let family = family_of(&rule.action);
     family.is_none() || wanted.is_none() || wanted == family
 }
