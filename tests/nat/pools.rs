@@ -161,30 +161,6 @@ fn reserved_ports_are_never_lent() {
     );
 }
 
-/// A block whose ports are all reserved is not taken for a subscriber while another would do.
-#[test]
-fn a_block_that_is_reserved_whole_is_passed_over() {
-    let mut config = pool(1024, 1031);
-    config.allocation = Allocation::Blocks { size: 2, max: 1 };
-    config.reserved = vec![(
-        config.addresses[0],
-        Ports {
-            first: 1024,
-            last: 1029,
-        },
-    )];
-    let mut pool = Pool::try_new(config, [1, 2]).expect("room");
-    let lent = pool
-        .open(host(1), Protocol::UDP, 4000, Instant::START)
-        .expect("the last block");
-    assert!(lent.outside.port >= 1030);
-    assert_eq!(
-        pool.open(host(2), Protocol::UDP, 4000, Instant::START),
-        Err(PoolError::Exhausted)
-    );
-    assert_eq!(pool.resting(), 0);
-}
-
 /// One line a block, hours long: the subscriber's next ports come from it, and it names him.
 #[test]
 fn a_block_is_taken_once_and_names_its_subscriber() {
@@ -231,33 +207,6 @@ fn a_deterministic_port_names_its_subscriber_for_ever() {
     assert_eq!(
         pool.open(ip("10.1.0.1"), Protocol::TCP, 1, Instant::START),
         Err(PoolError::Outsider)
-    );
-}
-
-#[test]
-fn a_subscriber_without_ports_is_still_held_to_his_rate() {
-    let mut config = pool(1024, 65_535);
-    config.rate = Some(3);
-    let mut pool = Pool::try_new(config, [1, 2]).expect("room");
-    for _ in 0..3 {
-        let lent = pool
-            .open(host(1), Protocol::UDP, 4000, Instant::START)
-            .expect("a port");
-        pool.close(host(1), Protocol::UDP, lent.outside, Instant::START)
-            .expect("held");
-    }
-    assert_eq!(
-        pool.open(host(1), Protocol::UDP, 4000, Instant::START),
-        Err(PoolError::Rate)
-    );
-    assert!(
-        pool.open(host(2), Protocol::UDP, 4000, Instant::START)
-            .is_ok(),
-        "others are not"
-    );
-    assert!(
-        pool.open(host(1), Protocol::UDP, 4000, Instant::from_secs(1))
-            .is_ok()
     );
 }
 

@@ -5,3 +5,5 @@ mod denied_reply_had_other_tuples;
 mod long_chain_is_not_quoted;
 mod offloaded_session_made_room;
 mod program_shared_across_policies;
+mod rate_of_the_idle_was_forgotten;
+mod reserved_block_was_chosen;
