@@ -34,6 +34,9 @@ struct Arguments {
     /// Largest packet that leaves to the outside.
     #[arg(long, default_value_t = 1400, value_parser = clap::value_parser!(u16).range(1280..))]
     mtu: u16,
+    /// Translate: who is inside leaves as the gateway, whose port 8080 is a service inside.
+    #[arg(long)]
+    masquerade: bool,
 }
 
 /// What reaches the thread that owns the cache.
@@ -53,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
-    let mut dataplane = Dataplane::new(arguments.mtu)?;
+    let mut dataplane = Dataplane::new(arguments.mtu, arguments.masquerade)?;
     let inside = open(&arguments.inside)?;
     let outside = open(&arguments.outside)?;
     let (sender, events) = sync_channel(QUEUE);
