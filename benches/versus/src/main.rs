@@ -8,6 +8,7 @@ mod exact;
 mod flows;
 mod growth;
 mod memory;
+mod nat;
 mod nic;
 mod prefix;
 mod report;
@@ -42,5 +43,6 @@ fn main() -> std::io::Result<()> {
     prefix::run(&mut report);
     nic::run(&mut report);
     conntrack::run(&mut report);
+    nat::run(&mut report);
     report.finish(options.json.as_deref())
 }
