@@ -305,3 +305,13 @@ fn a_pool_of_ipv6() {
     let ping = gateway.wire(IN, "icmpv6 fd00::1 > 2001:db8:5::1 type 128 code 0 id 2000");
     assert_eq!(ping.key.source(), end("[2001:db8:f::8]:2000"));
 }
+
+/// Only a pool with a prefix joins the two families.
+#[test]
+fn a_forward_keeps_its_family() {
+    let mut gateway = gateway("", &[pool(1024, 65_535)]);
+    let inside = key("udp [fd00::1]:80 > [::]:0");
+    let refused = gateway.with(|nat| nat.forward(PoolId(0), &inside, end("203.0.113.8:8080")));
+    assert_eq!(refused, Err(PoolError::Outsider));
+    assert_eq!(gateway.nat().mappings().count(), 0);
+}

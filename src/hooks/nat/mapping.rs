@@ -170,6 +170,11 @@ impl<K: Trackable> Mappings<K> {
         }
         let pool = self.pools.get_mut(id.0 as usize);
         let pool = pool.ok_or(PoolError::Outsider)?;
+        // Only a pool with a prefix gives an inside end of one family an outside end of the other.
+        let crosses = inside.source().address.is_ipv4() != outside.address.is_ipv4();
+        if crosses != pool.config().prefix64.is_some() {
+            return Err(PoolError::Outsider);
+        }
         if !pool.reserve(inside.protocol(), outside) {
             return Err(PoolError::Exhausted);
         }

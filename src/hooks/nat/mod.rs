@@ -31,8 +31,9 @@
 //! | `nat64 to pool 0` | both ends become IPv4 ([NAT64](PoolConfig::prefix64)) |
 //! | `no snat`, `no dnat` | leaves the end as it is; no further rule is asked |
 //!
-//! `snat`, `dnat` and `masquerade` may be followed by `random`, `persistent`, or `shift N` (the port keeps its distance
-//! from N). A `comment "..."` may end the rule.
+//! `snat` and `dnat` may be followed by `random`, `persistent`, or `shift N` (the port keeps its distance from N),
+//! `masquerade` by `random`. A `comment "..."` may end the rule. What the RFCs ask of each is in the
+//! [manual](crate::manual::nat).
 //!
 //! ```
 //! use gufc::hooks::conntrack::{Config, Conntrack};
@@ -367,12 +368,14 @@ impl<K: Trackable> Nat<K> {
         self.mappings.iter()
     }
 
-    /// Forwards a port: what comes for `outside` goes to the source of `inside`, and what that sends leaves as `outside`.
+    /// Forwards a port: what comes for `outside` goes to the source of `inside`, and what that sends leaves as `outside`
+    /// where a rule names the pool.
     /// `inside` is a key of the protocol wanted; its destination does not count.
     ///
     /// # Errors
     ///
-    /// [`PoolError::Exhausted`] where either end has a mapping already; [`PoolError::Outsider`] where there is no such pool.
+    /// [`PoolError::Exhausted`] where either end has a mapping already; [`PoolError::Outsider`] where there is no such pool,
+    /// or the ends are of two families and the pool has no prefix to join them.
     pub fn forward(
         &mut self,
         pool: PoolId,
