@@ -84,6 +84,11 @@ impl Rss {
         Self { function, ..self }
     }
 
+    /// Its symmetry, apart from the key's.
+    pub const fn symmetry(&self) -> Symmetry {
+        self.symmetry
+    }
+
     /// The same with another symmetry.
     #[must_use]
     pub fn with_symmetry(self, symmetry: Symmetry) -> Self {

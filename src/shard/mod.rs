@@ -27,7 +27,7 @@
 //!
 //! * **Symmetric hashing** brings both directions to one queue, as long as nothing is translated.
 //! * **Chosen ports**: where the source is translated, the port is chosen so that replies hash home
-//!   ([`HomePorts`](crate::nic::HomePorts)).
+//!   ([`HomingPorts`], by [`HomePorts`](crate::nic::HomePorts)).
 //! * **Handing over**: [`Homes`] says by the hash whose a flow is, whatever queue it came to; a packet that landed elsewhere is
 //!   handed over. Since it is a table of the shards' own, the NIC's indirection table may change while traffic flows: what
 //!   lands elsewhere then is handed over until the owner moves the homes as well.
@@ -43,6 +43,7 @@
 //! first and its inbox second, then processes.
 
 mod homes;
+mod homing;
 mod one;
 mod remote;
 
@@ -54,6 +55,7 @@ mod ring;
 mod sync;
 
 pub use homes::{Homes, ShardId};
+pub use homing::HomingPorts;
 pub use one::{Handed, Placed, Placing, Shard, ShardStats};
 pub use remote::{Announcement, Remote, Remotes};
 

@@ -6,10 +6,14 @@ use std::sync::mpsc;
 
 use gufc::cache::Config;
 use gufc::hook::{Context, Hook, Judge, Judgement, Stage, Stages};
+use gufc::hooks::conntrack::{self, Conntrack};
+use gufc::hooks::nat::{Nat, Place};
 use gufc::key::{Endpoint, FlowKey, Protocol, SevenTuple, Tuple};
 use gufc::nic::{Choice, End, HomePorts, Indirection, PortBlock, PortSolver, Queue, Rss, RssKey};
 use gufc::packet::{Packet, Rewrite};
-use gufc::shard::{Announcement, Handed, Homes, Placed, Placing, Shard, ShardId, shards};
+use gufc::shard::{
+    Announcement, Handed, Homes, HomingPorts, Placed, Placing, Shard, ShardId, shards,
+};
 use gufc::testing::prng::SplitMix64;
 use gufc::testing::toy::ToyPacket;
 use gufc::time::{Duration, Instant};
@@ -264,6 +268,109 @@ fn story(home_ports: bool) -> World {
         assert_eq!(world.send(reply), flow.inverse(), "{flow} as {out}");
     }
     world
+}
+
+/// The translator, with the rule of `snat`, on four shards: flows out and replies back. Gives the shards, and flows sent.
+fn translated(snat: &str) -> (Vec<Shard<Tuple, (Nat<Tuple>,)>>, u64) {
+    let table = Indirection::equal(7, QUEUES);
+    let mut shards: Vec<_> = (0..QUEUES)
+        .map(|id| {
+            let tracker = Conntrack::try_new(conntrack::Config::new(1_024, [1, 2])).expect("room");
+            let mut nat = Nat::try_new(tracker, 10, [3, u64::from(id)]).expect("room");
+            let rule = format!("ip saddr 10.0.0.0/8 {snat}")
+                .parse()
+                .expect("a rule");
+            let _ = nat.insert(Place::Last, rule).expect("room");
+            let ports = HomingPorts::new(&rss(), &table, ShardId(id), QUEUES, 64);
+            nat.set_homing(Some(Box::new(ports)));
+            let (homes, idle) = (Homes::of_queues(&table), Duration::from_secs(600));
+            let config = Config::new([1, 2]);
+            Shard::new(
+                ShardId(id),
+                config,
+                (nat,),
+                rss(),
+                homes,
+                Placing::HandOver,
+                10_000,
+                idle,
+            )
+            .expect("a valid configuration")
+        })
+        .collect();
+    let now = Instant::from_secs(1);
+    let mut send = |key: Tuple| {
+        let at = table.queue(rss().hash(&key.fields())).index();
+        let mut packet = ToyPacket::new(key);
+        let mut placed = shards[at].process(&mut packet, now);
+        loop {
+            match placed {
+                Placed::Elsewhere(remote, handed) => {
+                    packet.cookie = packet.cookie.or(remote.cookie);
+                    let shard = &mut shards[usize::from(remote.shard.0)];
+                    placed = shard.take_over(&mut packet, handed, now);
+                }
+                Placed::Here(outcome, announcement) => {
+                    if let Some(announcement) = announcement {
+                        let to = usize::from(announcement.to.0);
+                        assert!(shards[to].learn(announcement, now));
+                    }
+                    assert!(outcome.verdict.is_accept(), "{key}: {outcome:?}");
+                    return packet.key;
+                }
+            }
+        }
+    };
+    let mut owners: BTreeMap<Tuple, Tuple> = BTreeMap::new();
+    let flows = 1_200;
+    for n in 0..flows {
+        let flow: Tuple = SevenTuple::new(
+            core::net::Ipv4Addr::from_bits(0x0a00_0001 + n),
+            core::net::Ipv4Addr::new(198, 51, 100, (n % 3) as u8),
+            Protocol::UDP,
+            4_000,
+            443,
+        )
+        .into();
+        for _ in 0..2 {
+            let out = send(flow);
+            assert_eq!(out.source().address, public());
+            assert_eq!(*owners.entry(out).or_insert(flow), flow, "nobody else's");
+            let back = send(out.inverse().expect("an answer"));
+            assert_eq!(Some(back), flow.inverse(), "{flow} as {out}");
+        }
+    }
+    (shards, flows.into())
+}
+
+/// Goal: the translator itself chooses ports that lead home, over all shards no two alike.
+#[test]
+fn the_translator_s_ports_lead_home() {
+    let (shards, flows) = translated("snat to 192.0.2.1");
+    let mut home = 0;
+    for shard in &shards {
+        let (nat,) = shard.cache().hooks();
+        home += nat.counters().home;
+        assert_eq!(nat.counters().away, 0);
+        let stats = shard.stats();
+        assert_eq!((stats.announced, stats.remote, stats.handed), (0, 0, 0));
+    }
+    assert_eq!(home, flows);
+}
+
+/// Goal: where its rule leaves it no such port it falls back, counted, and handles bring the replies home.
+#[test]
+fn the_translator_s_other_ports_are_counted() {
+    let (shards, flows) = translated("snat to 192.0.2.1:16384-32767");
+    let (mut away, mut remote) = (0, 0);
+    for shard in &shards {
+        let (nat,) = shard.cache().hooks();
+        away += nat.counters().away;
+        remote += shard.stats().remote;
+        assert_eq!(nat.counters().home, 0);
+    }
+    assert_eq!(away, flows);
+    assert!(remote > flows, "{remote}");
 }
 
 #[test]

@@ -55,6 +55,7 @@ mod clamp;
 mod cross;
 mod deterministic;
 mod dice;
+mod homing;
 mod hook;
 mod mapping;
 mod npt;
@@ -67,6 +68,7 @@ mod text;
 pub use action::{Action, End, Range};
 pub use clamp::Clamp;
 pub use deterministic::Deterministic;
+pub use homing::{Homed, Homing};
 pub use hook::NatStep;
 pub use mapping::{Mapping, PoolId};
 pub use npt::{Npt, NptCounters, NptStep};
@@ -76,6 +78,7 @@ pub use rules::{EditError, Place, Rule, RuleId};
 pub use select::Foretold;
 pub use text::{parse_rule, parse_rules};
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -120,6 +123,10 @@ pub struct Counters {
     pub untranslated: u64,
     /// Connections ended because a masqueraded packet was to leave by another interface.
     pub moved: u64,
+    /// Ports chosen so that answers come home; see [`Nat::set_homing`].
+    pub home: u64,
+    /// Ports chosen though answers do not: none that leads home was free, or there is none.
+    pub away: u64,
     /// Places looked at for free tuples.
     pub probes: u64,
     /// The most places that one choice looked at.
@@ -172,6 +179,7 @@ pub struct Nat<K: Trackable> {
     /// What the last packet that became IPv4 was numbered with.
     identification: u16,
     foretold: Foretold,
+    homing: Option<Box<dyn Homing>>,
     scratch: Scratch,
 }
 
@@ -209,6 +217,7 @@ impl<K: Trackable> Nat<K> {
             mtus: Mtus::default(),
             identification: 0,
             foretold: Foretold::default(),
+            homing: None,
             scratch: Scratch::new(),
         })
     }
@@ -232,6 +241,14 @@ impl<K: Trackable> Nat<K> {
             self.addresses.insert(interface, addresses.to_vec());
         }
         self.local = self.addresses.values().flatten().copied().collect();
+    }
+
+    /// Says by what ports of sources are chosen that rules translate, if they have ports: by where answers arrive, rather than the
+    /// port that the client has. A rule's range of ports still holds, and leaves nothing to choose if it is too narrow.
+    ///
+    /// Of several translators with one outside address each needs a chooser of its own.
+    pub fn set_homing(&mut self, homing: Option<Box<dyn Homing>>) {
+        self.homing = homing;
     }
 
     /// Ends the connections that were masqueraded for an interface, because it is down or its address has changed. Returns
@@ -508,15 +525,32 @@ impl<K: Trackable> Nat<K> {
         let Some(current) = reply(&self.tracker) else {
             return Ok(());
         };
-        let selected = Selection {
+        let turn = match self.homing {
+            Some(_) => self.dice.draw() as u32,
+            None => 0,
+        };
+        let mut selection = Selection {
             tracker: &mut self.tracker,
             sides: &self.sides,
             dice: &mut self.dice,
             foretold: self.foretold,
             id,
             now,
-        }
-        .select(&current, range, end);
+        };
+        let ported = end == End::Source && planned && current.protocol().has_ports();
+        let selected = match &mut self.homing {
+            Some(homing) if ported => {
+                let (homed, selected) =
+                    selection.select_home(&current, range, turn, homing.as_mut());
+                match homed {
+                    Homed::Home(_) => self.counters.home += 1,
+                    Homed::Away(_) => self.counters.away += 1,
+                    Homed::Full => return Err(Refusal::Exhausted),
+                }
+                selected
+            }
+            _ => selection.select(&current, range, end),
+        };
         self.counters.probes += u64::from(selected.probes);
         self.counters.probes_max = self.counters.probes_max.max(selected.probes);
         let mut bits = end.done();

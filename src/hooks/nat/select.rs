@@ -14,6 +14,7 @@ use core::net::IpAddr;
 
 use super::action::{End, Range};
 use super::dice::Dice;
+use super::homing::{Homed, Homing};
 use super::side::Sides;
 use crate::hook::Direction;
 use crate::hooks::conntrack::{ConnId, Conntrack, Status, TcpPhase, Trackable};
@@ -87,6 +88,32 @@ impl<K: Trackable> Selection<'_, K> {
             }
         }
         self.choose_port(&tuple, range, end)
+    }
+
+    /// The tuple that `current` becomes, its source port chosen by where answers arrive.
+    pub(super) fn select_home(
+        &self,
+        current: &K,
+        range: &Range,
+        turn: u32,
+        homing: &mut dyn Homing,
+    ) -> (Homed, Selected<K>) {
+        let tuple = self.choose_address(current, range, End::Source);
+        let ports = range.ports.unwrap_or(Ports::ALL);
+        let with = |port| put_port(&tuple, End::Source, port);
+        let mut probes = 0;
+        let homed = match tuple.inverse() {
+            Some(reply) => homing.choose(&reply.fields(), turn, &mut |port| {
+                probes += 1;
+                (ports.first..=ports.last).contains(&port) && !self.is_taken(&with(port))
+            }),
+            None => Homed::Full,
+        };
+        let tuple = match homed {
+            Homed::Home(port) | Homed::Away(port) => with(port),
+            Homed::Full => *current,
+        };
+        (homed, Selected { tuple, probes })
     }
 
     /// Whether answers to this tuple would be another connection's.
