@@ -81,6 +81,35 @@ pub fn frame(data: &[u8]) {
         assert!(segment.options.mss.is_some());
     }
     assert_eq!(frame.is_intact(), intact, "checksums as right as before");
+    if let Some(segment) = frame.segment().filter(|_| frame.defect().is_none()) {
+        assert!(frame.renumber(&segment));
+        assert_eq!(frame.segment(), Some(segment));
+    }
+    splices(&mut frame, ports);
+}
+
+/// Exchanges a few bytes anywhere for fewer, as many, or more.
+fn splices(frame: &mut Frame<'_>, choices: &[u8; 8]) {
+    let [from, length, size, rest @ ..] = choices;
+    let before = frame.packet().to_vec();
+    let (intact, key) = (frame.is_intact(), frame.key());
+    let at = before.len() - frame.transport().len();
+    let from = usize::from(*from) % (frame.transport().len() + 2);
+    let to = from + usize::from(*length) % 9;
+    let new = &rest[..usize::from(*size) % (rest.len() + 1)];
+    if frame.splice(from..to, new).is_err() {
+        assert_eq!(frame.packet(), before, "a refusal changes nothing");
+        return;
+    }
+    assert_eq!(&frame.packet()[at + from..][..new.len()], new);
+    assert_eq!(frame.packet()[at + from + new.len()..], before[at + to..]);
+    assert_eq!(frame.packet().len() as u32, frame.length());
+    assert_eq!(frame.is_intact(), intact);
+    let arrival = *frame.arrival();
+    let mut bytes = frame.packet().to_vec();
+    let read = Frame::<Tuple>::ip(&mut bytes, &arrival).expect("still a packet");
+    assert_eq!(read.key(), key);
+    assert_eq!(read.defect(), None);
 }
 
 /// Makes the checksum of an IPv4 header at `at` right: few bytes that chance gives would get past it.

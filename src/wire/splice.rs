@@ -54,7 +54,8 @@ impl<K: FrameKey> Frame<'_, K> {
         }
         // Everything behind the first byte that changes may come to lie at another parity.
         let even = at.start & !1;
-        let before = checksum::sum(bytes.get(even..).unwrap_or(&[]));
+        let new_end = end - at.len() + new.len();
+        let before = checksum::sum(bytes.get(even..end).unwrap_or(&[]));
         let (buffer, begin) = self.packet.buffer();
         let place = begin + transport + at.start;
         if new.len() > at.len() {
@@ -80,11 +81,11 @@ impl<K: FrameKey> Frame<'_, K> {
         let Some(bytes) = self.packet.get_mut(transport..) else {
             return Ok(());
         };
-        let mut change =
-            checksum::difference(before, checksum::sum(bytes.get(even..).unwrap_or(&[])));
+        let after = checksum::sum(bytes.get(even..new_end).unwrap_or(&[]));
+        let mut change = checksum::difference(before, after);
         let mut pseudo = checksum::difference(old_length as u16, length as u16);
         if let (Protocol::UDP, Some(old)) = (protocol, word_at(bytes, 4)) {
-            let new = (end - at.len() + new.len()) as u16;
+            let new = new_end as u16;
             put_at(bytes, 4, new.to_be_bytes());
             change = checksum::add(change, checksum::difference(old, new));
             // The pseudo header has the datagram's own length.
