@@ -220,7 +220,8 @@ impl<K: Trackable> Conntrack<K> {
     /// [adjusted](Self::adjusted). What says it again gets the same text, however it is cut into segments.
     ///
     /// Data are read in order: a segment behind a gap is not to pass before what is missing. A line that may announce something
-    /// and ends too early is cut off, and its sender sends it again.
+    /// and ends too early is cut off, and its sender sends it again; one that its sender cuts at the same byte each time never
+    /// passes, as in Linux.
     ///
     /// Outside, the port is the announced one, or the first free one of at most 128 that `draw` gives.
     ///
