@@ -182,14 +182,14 @@ impl<D> Aggregates<D> {
     }
 
     /// Puts one in its places, where nothing overlaps it; gives it back where there is no room.
-    fn insert(&mut self, one: Aggregate<D>) -> Result<(), Aggregate<D>> {
+    fn insert(&mut self, one: Aggregate<D>) -> Option<Aggregate<D>> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < self.most => {
                 self.slots.push(None);
                 (self.slots.len() - 1) as u32
             }
-            None => return Err(one),
+            None => return Some(one),
         };
         for part in one.parts.iter().flatten() {
             let [place, _] = Place::ends(one.origin, &part.span);
@@ -199,7 +199,7 @@ impl<D> Aggregates<D> {
         if let Some(home) = self.slots.get_mut(slot as usize) {
             *home = Some(one);
         }
-        Ok(())
+        None
     }
 
     fn is_full(&self) -> bool {
@@ -450,9 +450,9 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             visited: false,
         };
         match self.aggregates.insert(one) {
-            Ok(()) => self.stats.aggregates_begun += 1,
+            None => self.stats.aggregates_begun += 1,
             // There was room.
-            Err(one) => self.hooks.release(one.destiny),
+            Some(one) => self.hooks.release(one.destiny),
         }
         Ok(())
     }

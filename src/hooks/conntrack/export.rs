@@ -134,7 +134,7 @@ impl<K: Trackable + Portable> Conntrack<K> {
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
     ///
-    /// Cost: O(budget); memory at most 208 bytes a connection for a [`Tuple`](crate::key::Tuple).
+    /// Cost: O(budget); memory at most 206 bytes a connection for a [`Tuple`](crate::key::Tuple).
     pub fn export(&self, from: u32, budget: u32, now: Instant, bytes: &mut Vec<u8>) -> Option<u32> {
         let begin = portable::begin(bytes, MAGIC, VERSION, K::KIND);
         let slots = self.table.slots();
