@@ -12,7 +12,7 @@ mod world;
 
 use std::time::Duration;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
 
 use attacks::{Attack, Packets};
 use round::{median, play_round};
@@ -67,5 +67,8 @@ fn attacks(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, attacks);
-criterion_main!(benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    attacks(&mut criterion);
+    criterion.final_summary();
+}

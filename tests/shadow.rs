@@ -21,22 +21,16 @@ use gufc::time::{Duration, Instant};
 use gufc::verdict::{Consumer, Outcome, Verdict};
 
 type Told = Rc<RefCell<Vec<Event>>>;
+type Watched<H> = FlowCache<Tuple, Observed<Shadowed<H>, Box<dyn FnMut(&Event)>>>;
 
-fn shadowed<H: Pipeline>(
-    hooks: H,
-    one_in: u32,
-    config: Config,
-) -> (
-    FlowCache<Tuple, Observed<Shadowed<H>, impl FnMut(&Event)>>,
-    Told,
-) {
+fn shadowed<H: Pipeline>(hooks: H, one_in: u32, config: Config) -> (Watched<H>, Told) {
     let told: Told = Rc::default();
     let log = Rc::clone(&told);
-    let observer = move |event: &Event| {
+    let observer: Box<dyn FnMut(&Event)> = Box::new(move |event: &Event| {
         if matches!(event, Event::Disagreed { .. }) {
             log.borrow_mut().push(*event);
         }
-    };
+    });
     let hooks = Shadowed::new(hooks, one_in, 7);
     let cache = FlowCache::new(config, Observed { hooks, observer });
     (cache.expect("a valid configuration"), told)
