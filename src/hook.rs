@@ -47,6 +47,12 @@ pub trait Hook {
         let _ = step;
     }
 
+    /// Whether its judgement of a packet that does not [fit](Judge::fits) may give the packet other tuples than its step would have
+    /// given, or any other that the hooks behind judge a flow by: then they all judge that packet, too. Default: yes.
+    fn may_rekey(&self) -> bool {
+        true
+    }
+
     /// Reads what [`run`](Judge::run) will read of the hook's own state for this step: called for all packets of a burst before
     /// the first of them is processed, so that misses in the machine's caches overlap. Changes nothing, and its value, made of
     /// what was read, means nothing. Default: reads nothing.
@@ -135,6 +141,13 @@ pub trait Judge<P: Packet>: Hook {
     fn have_interest(&self, flow: &P::Key) -> Option<Trigger> {
         let _ = flow;
         Some(Trigger::NONE)
+    }
+
+    /// Reads what [`judge`](Self::judge) will read of the hook's own state for the first packet of this flow; `flow` is the key as
+    /// it arrives. Otherwise as [`Hook::warm`]. Default: reads nothing.
+    fn warm_new(&self, flow: &P::Key) -> u64 {
+        let _ = flow;
+        0
     }
 
     /// Judges a packet at one of its [`stages`](Hook::stages) and leaves, changes or takes away its

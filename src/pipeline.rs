@@ -141,6 +141,22 @@ pub trait Walk<P: Packet>: Pipeline {
     /// Whether every step can decide this packet. Changes nothing.
     fn fits(&self, destiny: &Self::Destiny, packet: &P, context: &Context) -> bool;
 
+    /// Has every hook [read](Judge::warm_new) what judging the first packet of this flow will read. Default: reads nothing.
+    fn warm_new(&self, flow: &P::Key) -> u64 {
+        let _ = flow;
+        0
+    }
+
+    /// The hooks that have to judge this packet because a step cannot decide it: those whose step it is, or all, where one of
+    /// them [may rekey](Hook::may_rekey) the packet. Empty exactly when [`fits`](Self::fits) holds. Default: all or none.
+    fn unfit(&self, destiny: &Self::Destiny, packet: &P, context: &Context) -> HookSet {
+        if self.fits(destiny, packet, context) {
+            HookSet::NONE
+        } else {
+            HookSet::ALL
+        }
+    }
+
     /// Runs the steps in order until one ends the packet's way. Allocates nothing.
     ///
     /// When no trigger fires and [`fits`](Self::fits) holds, this is what judging the packet afresh
@@ -511,6 +527,24 @@ macro_rules! tuple_pipeline {
             #[inline]
             fn fits(&self, destiny: &Self::Destiny, packet: &P, context: &Context) -> bool {
                 $(destiny.steps.$i.as_ref().is_none_or(|step| self.$i.fits(step, packet, context)))&&+
+            }
+
+            #[inline]
+            fn warm_new(&self, flow: &P::Key) -> u64 {
+                0 $(^ Judge::<P>::warm_new(&self.$i, flow))+
+            }
+
+            fn unfit(&self, destiny: &Self::Destiny, packet: &P, context: &Context) -> HookSet {
+                let mut unfit = HookSet::NONE;
+                $(if let Some(step) = &destiny.steps.$i {
+                    if !self.$i.fits(step, packet, context) {
+                        unfit = unfit.union(match self.$i.may_rekey() {
+                            true => HookSet::ALL,
+                            false => HookSet::one($i),
+                        });
+                    }
+                })+
+                unfit
             }
 
             #[inline]

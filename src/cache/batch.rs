@@ -63,13 +63,21 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 }
             }
             self.warm(&ahead);
+            self.warm_new(burst, &ahead);
             // What was found ahead holds as long as no index has changed in between.
             let turnover = self.turnover;
             for ((packet, ahead), is_asked) in burst.iter_mut().zip(ahead).zip(is_asked) {
                 let plain = packet.origin() == Origin::Received
                     && packet.cookie().is_none()
                     && never_cached(packet).is_none();
-                let found = if self.turnover != turnover || is_asked && !plain {
+                let holds = self.turnover == turnover
+                    || match ahead {
+                        Found::Entry(entry) => {
+                            is_asked && self.is_of(entry, packet.origin(), &packet.key())
+                        }
+                        _ => false,
+                    };
+                let found = if !holds || is_asked && !plain {
                     self.lookup(packet)
                 } else {
                     self.stats.cookie_hits += u64::from(!is_asked);
@@ -79,6 +87,26 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 done(packet, outcome);
             }
         }
+    }
+
+    /// Reads what the first packets of flows will read: in the hooks, and where the replies' keys are going to be.
+    #[inline]
+    fn warm_new<P: Packet<Key = K>>(&self, burst: &[P], found: &[Found])
+    where
+        H: Walk<P>,
+    {
+        let mut read = 0;
+        for (packet, found) in burst.iter().zip(found) {
+            if *found != Found::Nothing {
+                continue;
+            }
+            let key = packet.key();
+            read ^= self.hooks.warm_new(&key);
+            let reply = key.inverse();
+            let index = &self.indexes[Origin::Received as usize];
+            read ^= u64::from(reply.and_then(|key| index.find(&key)).unwrap_or(0));
+        }
+        core::hint::black_box(read);
     }
 
     /// Reads what processing will read of the sessions that were found, so that their misses in the machine's caches overlap.

@@ -147,10 +147,13 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let fired = half.destiny.asked(Signals::tcp(packet.tcp_flags().0));
         let asked = if !half.complete {
             HookSet::ALL
-        } else if self.hooks.fits(&half.destiny, packet, context) {
-            pending.union(fired)
         } else {
-            HookSet::ALL.without(kept).union(pending).union(fired)
+            let unfit = self.hooks.unfit(&half.destiny, packet, context);
+            let unfit = match unfit == HookSet::ALL {
+                true => unfit.without(kept),
+                false => unfit,
+            };
+            pending.union(fired).union(unfit)
         };
         // The destiny is lent to the hooks; the entry is not ready while it is away.
         half.pending = HookSet::ALL;
@@ -375,10 +378,17 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             direction: Direction::Reply,
             ..entry
         };
-        if index.find(&reply).is_none() {
-            session.answers = index.insert(&reply, entry.id()).is_ok();
-            self.turnover += 1;
-        }
+        let header = index.header(&reply);
+        session.answers = match index.insert_hashed(header, &reply, entry.id()) {
+            Ok(None) => true,
+            Ok(Some(other)) => {
+                // Another session had the key first, and keeps it: its place is there.
+                let _ = index.insert_hashed(header, &reply, other);
+                false
+            }
+            Err(_) => false,
+        };
+        self.turnover += u64::from(session.answers);
         if !session.answers {
             self.stats.one_way += 1;
         }

@@ -131,6 +131,14 @@ impl<P: Packet, H: Walk<P>, O: Observer> Walk<P> for Observed<H, O> {
         self.hooks.fits(destiny, packet, context)
     }
 
+    fn warm_new(&self, flow: &P::Key) -> u64 {
+        self.hooks.warm_new(flow)
+    }
+
+    fn unfit(&self, destiny: &Self::Destiny, packet: &P, context: &Context) -> HookSet {
+        self.hooks.unfit(destiny, packet, context)
+    }
+
     #[inline]
     fn run(&mut self, destiny: &Self::Destiny, packet: &mut P, context: &mut Context) -> Verdict {
         self.hooks.run(destiny, packet, context)

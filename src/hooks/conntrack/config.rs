@@ -63,7 +63,7 @@ impl Default for TcpConfig {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Connections at once, those not yet confirmed included; 1 to 2^30.
+    /// Connections at once, those not yet confirmed included; 1 to 2^29.
     pub capacity: u32,
     /// Secret randomness for the index, from a generator that nobody can predict.
     pub seed: [u64; 2],

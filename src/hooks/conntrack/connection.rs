@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  Hot, 64 bytes, one line                             Cold, by key type
-//!  | TCP blocks 52 | generation 4 | clock 8 |          | tuples | born | master | mark | links | status | list |
+//!  | TCP blocks 52 | generation 4 | clock 8 |          | tuples | born | mark | links | status | list |
 //!
 //!  clock: end of life, in 524,288 ns (45 bits) | class (5) | brief (6) | policy (4) | plain (1) | kind (3)
 //!
@@ -251,8 +251,6 @@ pub(super) struct Cold<K> {
     /// Original, reply: as packets of either direction arrive.
     pub(super) tuples: [K; 2],
     pub(super) born: Instant,
-    /// Who announced it.
-    pub(super) master: Option<ConnId>,
     pub(super) mark: u32,
     pub(super) previous: u32,
     /// In a list, or the next free slot.
@@ -307,6 +305,7 @@ pub struct Connection<'a, K> {
     pub(super) cold: &'a Cold<K>,
     pub(super) traffic: [Traffic; 2],
     pub(super) label: u128,
+    pub(super) master: Option<ConnId>,
     pub(super) lifetime: Duration,
 }
 
@@ -348,7 +347,7 @@ impl<K: FlowKey> Connection<'_, K> {
 
     /// Who announced it, if anybody did. The name may outlive the connection.
     pub fn master(&self) -> Option<ConnId> {
-        self.cold.master
+        self.master
     }
 
     /// What its lifetime was last set by.

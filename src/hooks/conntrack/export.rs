@@ -223,7 +223,6 @@ impl<K: Trackable + Portable> Conntrack<K> {
         let cold = Cold {
             tuples: [original, reply],
             born: Instant::from_nanos(now.nanos().saturating_sub(carried.age)),
-            master: None,
             mark: carried.mark,
             previous: 0,
             next: 0,

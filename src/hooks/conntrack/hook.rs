@@ -35,7 +35,7 @@ use crate::hook::{
     Tally, Track,
 };
 use crate::interest::Trigger;
-use crate::key::Protocol;
+use crate::key::{Locality, Protocol};
 use crate::packet::{Packet, Segment, TcpFlags};
 use crate::time::Instant;
 use crate::verdict::{By, Verdict};
@@ -61,6 +61,10 @@ impl<K: Trackable> Hook for Conntrack<K> {
     #[inline]
     fn stages(&self) -> Stages {
         Stages::of(Stage::Track)
+    }
+
+    fn may_rekey(&self) -> bool {
+        false
     }
 
     fn warm(&self, step: &TrackStep) -> u64 {
@@ -122,6 +126,12 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Conntrack<K> {
         })
     }
 
+    fn warm_new(&self, flow: &K) -> u64 {
+        let tuple = flow.at(Locality::default());
+        let reply = tuple.inverse().unwrap_or(tuple);
+        self.table.warm(&tuple) ^ self.table.warm(&reply)
+    }
+
     fn judge(
         &mut self,
         _: Stage,
@@ -129,7 +139,11 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Conntrack<K> {
         context: &mut Context,
         step: &mut Option<TrackStep>,
     ) -> Judgement {
-        let tracked = self.track(&*packet, context.now);
+        let known = match step {
+            Some(TrackStep::Connection(id, direction)) => Some((*id, *direction)),
+            _ => None,
+        };
+        let tracked = self.track_again(&*packet, context.now, known);
         context.track = Some(tracked.track());
         *step = match (tracked.class, tracked.connection, tracked.direction) {
             (Class::Untracked, ..) => Some(TrackStep::Untracked),

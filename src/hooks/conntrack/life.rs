@@ -290,6 +290,9 @@ impl<K: Trackable> Conntrack<K> {
         if !self.helpers.is_empty() {
             self.helpers.remove(&slot);
         }
+        if !self.masters.is_empty() {
+            self.masters.remove(&slot);
+        }
         if !self.shifts.is_empty() {
             self.shifts.remove(&slot);
         }

@@ -119,6 +119,7 @@ mod helper;
 mod hook;
 mod life;
 mod list;
+mod prints;
 mod reason;
 mod sctp;
 mod seqadj;
@@ -155,7 +156,7 @@ use crate::hook::Direction;
 use crate::key::{Family, FlowKey, Locality, Pattern, SevenTuple, Tuple, Zone};
 use crate::packet::Segment;
 use crate::time::Instant;
-use crate::trie::{Indexed, ReserveError};
+use crate::trie::{Folded, HeaderHash, Indexed, ReserveError};
 use expect::Expectations;
 use table::Table;
 
@@ -163,7 +164,8 @@ use table::Table;
 ///
 /// # Laws
 ///
-/// `k.at(l)` and `k.in_zone(z)` have that locality or zone, and all else of `k`.
+/// * `k.at(l)` and `k.in_zone(z)` have that locality or zone, and all else of `k`.
+/// * Equal keys have equal digests under the same hash; those of different keys differ but for 1 in 2^64 of their pairs.
 pub trait Trackable: FlowKey + Indexed {
     /// The same flow with these locality bits.
     #[must_use]
@@ -172,6 +174,9 @@ pub trait Trackable: FlowKey + Indexed {
     /// The same flow in `zone`.
     #[must_use]
     fn in_zone(self, zone: Zone) -> Self;
+
+    /// 64 bits that stand for the key. Cost: one hash.
+    fn digest(&self, hash: &Folded) -> u64;
 }
 
 impl Trackable for SevenTuple<Ipv4Addr> {
@@ -181,6 +186,11 @@ impl Trackable for SevenTuple<Ipv4Addr> {
 
     fn in_zone(self, zone: Zone) -> Self {
         self.in_zone(zone)
+    }
+
+    #[inline]
+    fn digest(&self, hash: &Folded) -> u64 {
+        hash.header(self)
     }
 }
 
@@ -192,6 +202,11 @@ impl Trackable for SevenTuple<Ipv6Addr> {
     fn in_zone(self, zone: Zone) -> Self {
         self.in_zone(zone)
     }
+
+    #[inline]
+    fn digest(&self, hash: &Folded) -> u64 {
+        hash.header(self)
+    }
 }
 
 impl Trackable for Tuple {
@@ -201,6 +216,14 @@ impl Trackable for Tuple {
 
     fn in_zone(self, zone: Zone) -> Self {
         self.in_zone(zone)
+    }
+
+    #[inline]
+    fn digest(&self, hash: &Folded) -> u64 {
+        match self {
+            Self::V4(tuple) => hash.header(tuple),
+            Self::V6(tuple) => hash.header(tuple),
+        }
     }
 }
 
@@ -230,6 +253,9 @@ enum Outcome {
     Repeat,
 }
 
+/// Connections at most: their tuples, twice as many, are numbered in the index.
+const CAPACITY_MAX: u32 = 1 << 29;
+
 /// A connection tracker.
 #[derive(Debug)]
 pub struct Conntrack<K: Trackable> {
@@ -243,6 +269,8 @@ pub struct Conntrack<K: Trackable> {
     helpers: BTreeMap<u32, helper::Lines>,
     /// Which connections get a helper.
     assignments: Vec<(Pattern, Helper)>,
+    /// Who announced a connection, by the slot of the announced.
+    masters: BTreeMap<u32, ConnId>,
     /// Shifts of sequence numbers, by slot.
     shifts: BTreeMap<u32, seqadj::Shifts>,
     expectations: Expectations<K>,
@@ -254,6 +282,8 @@ pub struct Conntrack<K: Trackable> {
     early_dropped: u64,
     /// A connection that the last packet ended: out of the table, and readable until the next packet.
     ended: Option<u32>,
+    /// A pending connection whose original tuple was looked for and not found, and the publications until then.
+    unmatched: Option<(ConnId, u64)>,
     /// The next slot that maintenance looks at.
     hand: u32,
 }
@@ -265,7 +295,7 @@ impl<K: Trackable> Conntrack<K> {
     ///
     /// [`ReserveError`] when the capacity is too large or memory is short.
     pub fn try_new(config: Config) -> Result<Self, ReserveError> {
-        let capacity = config.capacity.clamp(1, 1 << 29);
+        let capacity = config.capacity.clamp(1, CAPACITY_MAX);
         let mut config = Config { capacity, ..config };
         if config.timeouts.is_empty() {
             config.timeouts.push(Timeouts::LINUX);
@@ -276,6 +306,7 @@ impl<K: Trackable> Conntrack<K> {
             listens: true,
             helpers: BTreeMap::new(),
             assignments: Vec::new(),
+            masters: BTreeMap::new(),
             shifts: BTreeMap::new(),
             expectations: Expectations::new(),
             sources: BTreeMap::new(),
@@ -284,6 +315,7 @@ impl<K: Trackable> Conntrack<K> {
             news_lost: 0,
             early_dropped: 0,
             ended: None,
+            unmatched: None,
             hand: 0,
             config,
         })
@@ -308,6 +340,20 @@ impl<K: Trackable> Conntrack<K> {
     /// where used.
     pub fn reserved_bytes(&self) -> usize {
         self.table.reserved_bytes()
+    }
+
+    /// What [`reserved_bytes`](Self::reserved_bytes) will say of a tracker with this configuration. Nothing is allocated.
+    ///
+    /// ```
+    /// use gufc::hooks::conntrack::{Config, Conntrack};
+    /// use gufc::key::Tuple;
+    ///
+    /// let config = Config::new(1_000_000, [1, 2]);
+    /// // Both address families, index included.
+    /// assert!(Conntrack::<Tuple>::bytes_for(&config) <= 256 * 1_000_000);
+    /// ```
+    pub fn bytes_for(config: &Config) -> usize {
+        Table::<K>::bytes_for(config.capacity.clamp(1, CAPACITY_MAX), config.accounting)
     }
 
     /// How often a packet met a reason.
@@ -397,6 +443,7 @@ impl<K: Trackable> Conntrack<K> {
             cold: self.table.cold(slot),
             traffic: self.table.traffic(slot),
             label: self.labels.get(&slot).copied().unwrap_or(0),
+            master: self.masters.get(&slot).copied(),
             lifetime: self.timeouts(hot.clock.policy()).of(hot.clock.class()),
         }
     }

@@ -4,7 +4,7 @@
 //! lists whose ends are at hand.
 //!
 //! ```text
-//!  index: tuple -> slot, direction        hot[slot]  64 bytes, what a cached packet touches
+//!  prints: tuple -> slot, direction       hot[slot]  64 bytes, what a cached packet touches
 //!                                         cold[slot] the rest
 //!                                         lists      Pending, Unreplied, Replied, Closing, Kept: oldest first
 //! ```
@@ -12,9 +12,10 @@
 use alloc::vec::Vec;
 
 use super::connection::{Cold, Hot, Rank, Traffic};
-use super::{ConnId, Trackable};
+use super::prints::Prints;
+use super::{ConnId, Status, Trackable};
 use crate::hook::Direction;
-use crate::trie::{KeyIndex, ReserveError};
+use crate::trie::{Folded, ReserveError};
 
 /// No slot.
 pub(super) const NONE: u32 = u32::MAX;
@@ -32,7 +33,10 @@ pub(super) struct Table<K: Trackable> {
     cold: Vec<Cold<K>>,
     /// As long as `hot` where traffic is accounted, else empty.
     traffic: Vec<[Traffic; 2]>,
-    index: K::Index,
+    prints: Prints,
+    hash: Folded,
+    /// Moves with every tuple that is made known.
+    publications: u64,
     free: u32,
     lists: [List; Rank::COUNT],
     capacity: u32,
@@ -60,7 +64,9 @@ impl<K: Trackable> Table<K> {
             hot,
             cold,
             traffic,
-            index: K::Index::with_seed(seed, slots.saturating_mul(2))?,
+            prints: Prints::try_new(slots.saturating_mul(2))?,
+            hash: Folded::new(seed),
+            publications: 0,
             free: NONE,
             lists: [List {
                 oldest: NONE,
@@ -84,7 +90,15 @@ impl<K: Trackable> Table<K> {
         self.hot.capacity() * size_of::<Hot>()
             + self.cold.capacity() * size_of::<Cold<K>>()
             + self.traffic.capacity() * size_of::<[Traffic; 2]>()
-            + self.index.reserved_bytes()
+            + self.prints.reserved_bytes()
+    }
+
+    /// Bytes that [`reserved_bytes`](Self::reserved_bytes) says of a table like that.
+    pub(super) fn bytes_for(capacity: u32, accounting: bool) -> usize {
+        let slots = capacity as usize;
+        let traffic = usize::from(accounting) * size_of::<[Traffic; 2]>();
+        slots * (size_of::<Hot>() + size_of::<Cold<K>>() + traffic)
+            + Prints::bytes_for(slots.saturating_mul(2))
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -211,9 +225,11 @@ impl<K: Trackable> Table<K> {
         }
     }
 
-    /// Who has this tuple, and in which direction. Cost: one index look-up.
+    /// Who has this tuple, and in which direction. Cost: one index look-up and one connection read.
     pub(super) fn find(&self, tuple: &K) -> Option<(u32, Direction)> {
-        let number = self.index.find(tuple)?;
+        let number = self
+            .prints
+            .find(tuple.digest(&self.hash), has(&self.cold, tuple))?;
         let direction = if number & 1 == 0 {
             Direction::Original
         } else {
@@ -223,23 +239,41 @@ impl<K: Trackable> Table<K> {
     }
 
     pub(super) fn trace(&self, tuple: &K) -> crate::trie::Trace {
-        self.index.trace(tuple)
+        self.prints.trace(tuple.digest(&self.hash))
+    }
+
+    /// Reads what finding and publishing this tuple will read.
+    pub(super) fn warm(&self, tuple: &K) -> u64 {
+        let candidate = self.prints.candidate(tuple.digest(&self.hash));
+        candidate.map_or(0, |number| u64::from(number) + 1)
+    }
+
+    /// Moves with every tuple that is made known.
+    pub(super) fn publications(&self) -> u64 {
+        self.publications
     }
 
     /// Makes a slot known by its tuple of `direction`; false when the index has no room.
     pub(super) fn publish(&mut self, slot: u32, direction: Direction) -> bool {
+        self.publications += 1;
         let tuple = self.cold[slot as usize].tuples[direction as usize];
-        self.index
-            .insert(&tuple, slot << 1 | direction as u32)
-            .is_ok()
+        let number = slot << 1 | direction as u32;
+        self.prints
+            .insert(tuple.digest(&self.hash), number, has(&self.cold, &tuple))
     }
 
     /// Takes a slot's tuples out of the index, where they are its own.
     pub(super) fn withdraw(&mut self, slot: u32) {
+        if self.cold[slot as usize].status.contains(Status::CONFIRMED) {
+            self.unpublish(slot);
+        }
+    }
+
+    /// The same, whether or not the connection is confirmed.
+    pub(super) fn unpublish(&mut self, slot: u32) {
         for tuple in self.cold[slot as usize].tuples {
-            if self.index.find(&tuple).is_some_and(|n| n >> 1 == slot) {
-                self.index.remove(&tuple);
-            }
+            self.prints
+                .remove(tuple.digest(&self.hash), |number| number >> 1 == slot);
         }
     }
 
@@ -322,13 +356,22 @@ impl<K: Trackable> Table<K> {
         let mut published = 0;
         for slot in (0..self.slots()).filter(|slot| self.is_used(*slot)) {
             let tuples = self.cold(slot).tuples;
-            let own = |tuple: &K| self.index.find(tuple).is_some_and(|n| n >> 1 == slot);
+            let own = |tuple: &K| self.find(tuple).is_some_and(|(n, _)| n == slot);
             published += usize::from(own(&tuples[0]));
             published += usize::from(tuples[0] != tuples[1] && own(&tuples[1]));
         }
-        if published != self.index.len() {
+        if published != self.prints.len() {
             return Err("the index names tuples of living connections only");
         }
-        Ok(())
+        self.prints.check()
+    }
+}
+
+/// Whether a number's connection has this tuple, in the direction that the number says.
+#[inline]
+fn has<'a, K: Trackable>(cold: &'a [Cold<K>], tuple: &'a K) -> impl Fn(u32) -> bool + Copy + 'a {
+    move |number| {
+        let one = cold.get((number >> 1) as usize);
+        one.is_some_and(|one| one.tuples[(number & 1) as usize] == *tuple)
     }
 }

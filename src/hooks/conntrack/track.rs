@@ -115,14 +115,38 @@ impl<K: Trackable> Conntrack<K> {
     ) -> Tracked {
         self.bury();
         let facts = Facts::read(packet, self.config.checksum);
-        let tracked = self.judge(&facts, now, template);
-        if let Some(reason) = tracked.reason {
-            self.counters[reason as usize] += 1;
-        }
+        let tracked = self.judge(&facts, now, template, None);
+        self.count_reason(&tracked);
         tracked
     }
 
-    fn judge(&mut self, facts: &Facts<'_, K>, now: Instant, template: &Template) -> Tracked {
+    /// [`track`](Self::track), where the packets of this flow belonged to `known` lately.
+    pub(super) fn track_again<P: Packet<Key = K>>(
+        &mut self,
+        packet: &P,
+        now: Instant,
+        known: Option<(ConnId, Direction)>,
+    ) -> Tracked {
+        self.bury();
+        let facts = Facts::read(packet, self.config.checksum);
+        let tracked = self.judge(&facts, now, &Template::default(), known);
+        self.count_reason(&tracked);
+        tracked
+    }
+
+    fn count_reason(&mut self, tracked: &Tracked) {
+        if let Some(reason) = tracked.reason {
+            self.counters[reason as usize] += 1;
+        }
+    }
+
+    fn judge(
+        &mut self,
+        facts: &Facts<'_, K>,
+        now: Instant,
+        template: &Template,
+        known: Option<(ConnId, Direction)>,
+    ) -> Tracked {
         if let Some(reason) = facts.wrong {
             return Tracked::invalid(reason);
         }
@@ -148,10 +172,27 @@ impl<K: Trackable> Conntrack<K> {
             Ok(tuple) => tuple,
             Err(reason) => return Tracked::invalid(reason),
         };
-        match self.seek(&tuple, now, template) {
+        let known = known.and_then(|(id, direction)| self.recall(id, direction, &tuple, now));
+        match known.or_else(|| self.seek(&tuple, now, template)) {
             Some((slot, direction)) => self.known(slot, direction, facts, &tuple, now, template),
             None => self.unknown(facts, &tuple, now, template),
         }
+    }
+
+    /// What looking for the tuple would find, if it would find this connection.
+    fn recall(
+        &self,
+        id: ConnId,
+        direction: Direction,
+        tuple: &K,
+        now: Instant,
+    ) -> Option<(u32, Direction)> {
+        let slot = self.table.slot_of(id)?;
+        let Cold { tuples, status, .. } = self.table.cold(slot);
+        let is_known = status.contains(Status::CONFIRMED)
+            && !status.intersects(Status::DYING.union(Status::NAT_CLASH))
+            && !self.table.hot(slot).clock.has_passed(now);
+        (is_known && tuples[direction as usize] == *tuple).then_some((slot, direction))
     }
 
     /// The living connection that has this tuple in its zone. What has expired ends here.
@@ -398,7 +439,6 @@ impl<K: Trackable> Conntrack<K> {
         let cold = Cold {
             tuples,
             born: now,
-            master: None,
             mark: template.mark,
             previous: 0,
             next: 0,
@@ -408,12 +448,15 @@ impl<K: Trackable> Conntrack<K> {
         let Some(id) = self.table.allocate(hot, cold) else {
             return Tracked::dropped(Reason::Full);
         };
+        if template.zones.is_none() {
+            self.unmatched = Some((id, self.table.publications()));
+        }
         self.count_source(&tuples[0], true);
         self.assign_by_rule(id.slot);
         if let Some(master) = self.announced(&tuples[0], now) {
             let mark = self.connection(master).map(|master| master.mark());
+            self.masters.insert(id.slot, master);
             let cold = self.table.cold_mut(id.slot);
-            cold.master = Some(master);
             cold.status.set(Status::EXPECTED);
             cold.mark = mark.unwrap_or(template.mark);
         }

@@ -501,6 +501,10 @@ impl Hook for Filter {
         Interests::All(Trigger::NONE)
     }
 
+    fn may_rekey(&self) -> bool {
+        false
+    }
+
     fn release(&mut self, step: ProgramId) {
         if let Some(program) = self.programs.release(step) {
             self.rules.unpin(program.rules());

@@ -104,6 +104,10 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
         <Conntrack<K> as Judge<P>>::have_interest(&self.tracker, flow)
     }
 
+    fn warm_new(&self, flow: &K) -> u64 {
+        Judge::<P>::warm_new(&self.tracker, flow)
+    }
+
     fn judge(
         &mut self,
         stage: Stage,

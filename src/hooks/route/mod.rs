@@ -591,6 +591,10 @@ impl Hook for Routes {
         Interests::All(Trigger::NONE)
     }
 
+    fn may_rekey(&self) -> bool {
+        false
+    }
+
     /// What leads to a next hop, unless hops are counted. Whoever forwards in our place sends to the next hop of the outcome by its number and reads its
     /// cell as it is then, for moving a next hop touches no flow.
     fn may_offload(&self, step: &Step, _: &mut Context) -> bool {
