@@ -202,7 +202,27 @@ impl Segment {
     /// below 5 words or beyond the segment.
     ///
     /// Cost: at most 40 option bytes.
+    #[inline]
     pub fn parse(bytes: &[u8], length: u32) -> Result<Self, Defect> {
+        let mut segment = Self::parse_head(bytes, length)?;
+        let end = 20 + usize::from(segment.options.length);
+        match bytes.get(20..end) {
+            Some([]) => {}
+            Some(options) => segment.options = SegmentOptions::parse(options),
+            None => return Err(Defect::TcpTruncated),
+        }
+        Ok(segment)
+    }
+
+    /// The same without reading the options, of which only the length is told.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse), except that the options need not be there.
+    ///
+    /// Cost: O(1).
+    #[inline]
+    pub fn parse_head(bytes: &[u8], length: u32) -> Result<Self, Defect> {
         let Some(
             &[
                 _,
@@ -231,14 +251,16 @@ impl Segment {
         if header < 20 || header as u64 > u64::from(length) {
             return Err(Defect::TcpHeaderLength);
         }
-        let options = bytes.get(20..header).ok_or(Defect::TcpTruncated)?;
         Ok(Self {
             seq: Seq(u32::from_be_bytes([s0, s1, s2, s3])),
             ack: Seq(u32::from_be_bytes([a0, a1, a2, a3])),
             window: u16::from_be_bytes([w0, w1]),
             flags: TcpFlags(flags),
             payload: length - header as u32,
-            options: SegmentOptions::parse(options),
+            options: SegmentOptions {
+                length: (header - 20) as u8,
+                ..SegmentOptions::default()
+            },
         })
     }
 

@@ -197,6 +197,7 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Conntrack<K> {
         Judgement::Continue
     }
 
+    #[inline]
     fn fits(&self, step: &TrackStep, packet: &P, context: &Context) -> bool {
         let fits = match *step {
             TrackStep::Untracked => true,
@@ -217,6 +218,7 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Conntrack<K> {
         fits && (!self.config().checksum || packet.is_intact())
     }
 
+    #[inline]
     fn run(
         &mut self,
         _: Stage,
@@ -319,6 +321,7 @@ impl<K: Trackable> Conntrack<K> {
     }
 
     /// The kind of a connection that is in the table, has not expired, and is found by both its tuples.
+    #[inline]
     fn kind_if_kept(&self, id: ConnId, context: &Context) -> Option<Kind> {
         let hot = self.table.hot_of(id)?;
         if hot.clock.has_passed(context.now) {
@@ -368,6 +371,7 @@ impl<K: Trackable> Conntrack<K> {
     }
 
     /// What judging would do to a packet that fits, without looking for its connection.
+    #[inline]
     fn rerun<P: Packet<Key = K>>(
         &mut self,
         id: ConnId,

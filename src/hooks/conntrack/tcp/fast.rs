@@ -18,7 +18,7 @@ use crate::packet::{Segment, TcpFlags};
 #[inline]
 pub(in super::super) fn fits(state: &TcpState, direction: Direction, segment: &Segment) -> bool {
     let plain = segment.flags.0 & !TcpFlags::PSH.0 == TcpFlags::ACK.0
-        && state.phase() == TcpPhase::Established;
+        && state.number() == TcpPhase::Established as u8;
     let own = state.side(direction);
     let peer = state.side(direction.reverse());
     let (end, sack) = (segment.end(), sack_edge(state, direction, segment));

@@ -164,6 +164,7 @@ impl TcpState {
     }
 
     /// The state as a number from 0 to 15, for protocols that keep another machine here.
+    #[inline]
     pub(in super::super) fn number(&self) -> u8 {
         self.phase & 0x0f
     }
