@@ -203,14 +203,19 @@ pub trait Judge<P: Packet>: Hook {
 
     /// A packet that hooks judged has got its verdict: make permanent or take back what the judgement
     /// prepared. Called once for each packet that was judged, on every hook, also those not asked.
+    ///
+    /// Gives the verdict back, or a denial where an accepted packet cannot pass after all; that is what the hooks behind are told. A
+    /// hook that denies here also [forbids](Caching::forbid) caching, since this is one packet's misfortune. Default: gives the
+    /// verdict back.
     fn settle(
         &mut self,
         packet: &P,
-        context: &Context,
+        context: &mut Context,
         verdict: Verdict,
         step: Option<&mut Self::Step>,
-    ) {
-        let _ = (packet, context, verdict, step);
+    ) -> Verdict {
+        let _ = (packet, context, step);
+        verdict
     }
 }
 

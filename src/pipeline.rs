@@ -129,14 +129,14 @@ pub trait Walk<P: Packet>: Pipeline {
         scratch: &mut Scratch,
     ) -> Judgement;
 
-    /// Tells the hooks the verdict of a packet that was judged.
+    /// Tells the hooks the verdict of a packet that was judged; gives back what they made of it.
     fn settle(
         &mut self,
         packet: &P,
-        context: &Context,
+        context: &mut Context,
         verdict: Verdict,
         destiny: &mut Self::Destiny,
-    );
+    ) -> Verdict;
 
     /// Whether every step can decide this packet. Changes nothing.
     fn fits(&self, destiny: &Self::Destiny, packet: &P, context: &Context) -> bool;
@@ -517,11 +517,13 @@ macro_rules! tuple_pipeline {
             fn settle(
                 &mut self,
                 packet: &P,
-                context: &Context,
+                context: &mut Context,
                 verdict: Verdict,
                 destiny: &mut Self::Destiny,
-            ) {
-                $(self.$i.settle(packet, context, verdict, destiny.steps.$i.as_mut());)+
+            ) -> Verdict {
+                $(let verdict =
+                    self.$i.settle(packet, context, verdict, destiny.steps.$i.as_mut());)+
+                verdict
             }
 
             #[inline]

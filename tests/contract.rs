@@ -274,7 +274,15 @@ impl<P: Packet> Walk<P> for Tight {
         }
     }
 
-    fn settle(&mut self, _: &P, _: &Context, _: Verdict, _: &mut TightDestiny) {}
+    fn settle(
+        &mut self,
+        _: &P,
+        _: &mut Context,
+        verdict: Verdict,
+        _: &mut TightDestiny,
+    ) -> Verdict {
+        verdict
+    }
 
     fn fits(&self, _: &TightDestiny, _: &P, _: &Context) -> bool {
         true

@@ -186,7 +186,7 @@ impl Plane {
                     Judgement::Continue => Verdict::Accept,
                     Judgement::Finish { verdict, .. } => verdict,
                 };
-                hooks.settle(packet, &context, verdict, &mut destiny);
+                let verdict = hooks.settle(packet, &mut context, verdict, &mut destiny);
                 (verdict, false)
             }
         }

@@ -246,11 +246,12 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let judgement = self
             .hooks
             .judge(packet, context, destiny, asked, &mut self.scratch);
-        let (verdict, complete, constant) = match judgement {
+        let (judged, mut complete, constant) = match judgement {
             Judgement::Continue => (Verdict::Accept, true, true),
             Judgement::Finish { verdict, constant } => (verdict, false, constant),
         };
-        self.hooks.settle(packet, context, verdict, destiny);
+        let verdict = self.hooks.settle(packet, context, judged, destiny);
+        complete &= verdict == judged;
         let keep = match context.caching {
             Caching::Forbidden => Err(Uncached::Refused),
             Caching::SlowPath => Err(Uncached::SlowPath),

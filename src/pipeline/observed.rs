@@ -119,11 +119,11 @@ impl<P: Packet, H: Walk<P>, O: Observer> Walk<P> for Observed<H, O> {
     fn settle(
         &mut self,
         packet: &P,
-        context: &Context,
+        context: &mut Context,
         verdict: Verdict,
         destiny: &mut Self::Destiny,
-    ) {
-        self.hooks.settle(packet, context, verdict, destiny);
+    ) -> Verdict {
+        self.hooks.settle(packet, context, verdict, destiny)
     }
 
     #[inline]

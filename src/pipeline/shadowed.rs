@@ -115,6 +115,11 @@ impl<H: Pipeline> Pipeline for Shadowed<H> {
         self.hooks.deferred(destiny)
     }
 
+    #[inline]
+    fn warm(&self, destiny: &Self::Destiny) -> u64 {
+        self.hooks.warm(destiny)
+    }
+
     fn release(&mut self, destiny: Self::Destiny) {
         self.hooks.release(destiny);
     }
@@ -155,11 +160,19 @@ impl<P: Packet, H: Walk<P>> Walk<P> for Shadowed<H> {
     fn settle(
         &mut self,
         packet: &P,
-        context: &Context,
+        context: &mut Context,
         verdict: Verdict,
         destiny: &mut Self::Destiny,
-    ) {
-        self.hooks.settle(packet, context, verdict, destiny);
+    ) -> Verdict {
+        self.hooks.settle(packet, context, verdict, destiny)
+    }
+
+    fn warm_new(&self, flow: &P::Key) -> u64 {
+        self.hooks.warm_new(flow)
+    }
+
+    fn unfit(&self, destiny: &Self::Destiny, packet: &P, context: &Context) -> HookSet {
+        self.hooks.unfit(destiny, packet, context)
     }
 
     #[inline]

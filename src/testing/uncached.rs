@@ -32,7 +32,9 @@ impl<H> Uncached<H> {
                 Judgement::Continue => Verdict::Accept,
                 Judgement::Finish { verdict, .. } => verdict,
             };
-        self.hooks.settle(packet, &context, verdict, &mut destiny);
+        let verdict = self
+            .hooks
+            .settle(packet, &mut context, verdict, &mut destiny);
         self.hooks.release(destiny);
         let Context {
             by,

@@ -117,7 +117,9 @@ fn bytes_for_a_connection() {
         let capacity = 1 << 16;
         let mut config = Config::new(capacity, [1, 2]);
         config.accounting = accounting;
+        let expected = Conntrack::<K>::bytes_for(&config);
         let tracker: Conntrack<K> = Conntrack::try_new(config).expect("room");
+        assert_eq!(tracker.reserved_bytes(), expected, "as foretold");
         tracker.reserved_bytes() / capacity as usize
     }
     type V4 = SevenTuple<Ipv4Addr>;
@@ -133,4 +135,6 @@ fn bytes_for_a_connection() {
         costs[0], costs[1], costs[2], costs[3]
     );
     assert!(costs[1] <= 256, "{costs:?}");
+    let both = [cost::<Tuple>(false), cost::<Tuple>(true)];
+    assert!(both[0] <= 256, "{both:?}");
 }

@@ -1,9 +1,13 @@
 //! A full table: who goes, who stays, and what it costs; and what is told of it.
 
-use gufc::hook::{Class, Direction};
+use gufc::hook::{Caching, Class, Context, Direction, HookSet, Judgement};
 use gufc::hooks::conntrack::{Config, Confirmation, Conntrack, News, Reason, Status, TimeoutClass};
+use gufc::interest::Scratch;
 use gufc::key::{Tuple, Zone};
+use gufc::packet::Origin;
+use gufc::pipeline::{Pipeline, Walk};
 use gufc::time::{Duration, Instant};
+use gufc::verdict::Verdict;
 
 use super::story::{Told, pass, secs, segment, tracker};
 
@@ -307,4 +311,47 @@ fn owners_marks_labels_and_timeouts() {
         tracker.find(&one.key, secs(6)).is_none(),
         "traffic did not prolong it"
     );
+}
+
+/// Two first packets of one flow are judged before either gets its verdict: the second loses as in Linux, TCP by being
+/// dropped, UDP by becoming a packet of the winner.
+#[test]
+fn the_loser_of_a_race_through_the_hook_is_dropped_or_merged() {
+    let now = secs(1);
+    let syn = Told::tcp(client(1)[0], segment("S 0:0 w900 l0"));
+    let datagram = Told::of("udp 10.0.0.1:5 > 192.0.2.2:53");
+    for (packet, loses) in [(&syn, Verdict::Drop), (&datagram, Verdict::Accept)] {
+        let mut hooks = (tracker(Config::new(100, [1, 2])),);
+        let mut scratch = Scratch::new();
+        let mut flights: Vec<_> = (0..2)
+            .map(|_| {
+                let (mut packet, mut context) =
+                    (packet.clone(), Context::new(now, Origin::Received));
+                let mut destiny = <(Conntrack<Tuple>,) as Pipeline>::Destiny::default();
+                let judged = hooks.judge(
+                    &mut packet,
+                    &mut context,
+                    &mut destiny,
+                    HookSet::ALL,
+                    &mut scratch,
+                );
+                assert_eq!(judged, Judgement::Continue);
+                (packet, context, destiny)
+            })
+            .collect();
+        let verdicts: Vec<_> = flights
+            .iter_mut()
+            .map(|(packet, context, destiny)| {
+                let verdict = hooks.settle(&*packet, context, Verdict::Accept, destiny);
+                (verdict, context.caching == Caching::Allowed)
+            })
+            .collect();
+        assert_eq!(verdicts, [(Verdict::Accept, true), (loses, false)]);
+        assert_eq!(hooks.0.len(), 1, "the winner alone is left");
+        let Some(one) = hooks.0.iter().next() else {
+            continue;
+        };
+        assert!(one.status().contains(Status::CONFIRMED));
+        hooks.0.check().expect("sound");
+    }
 }

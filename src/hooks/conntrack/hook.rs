@@ -20,16 +20,19 @@
 //!
 //! A connection's [helper](super::Helper) reads its packets once they are accepted.
 //!
-//! A new connection is confirmed when its packet's verdict is known and is to accept, else refused. A hook that translates
-//! has to make sure at [`Stage::Source`](crate::hook::Stage::Source) that the reply tuple is free
-//! ([`Conntrack::is_taken`]), for confirmation comes too late to change the verdict.
+//! A new connection is confirmed when its packet's verdict is known and is to accept, else refused. Where another connection
+//! was faster to one of its tuples, the packet is dropped or becomes the other connection's, as in Linux
+//! ([`Confirmation`]). A hook that translates makes sure at [`Stage::Source`](crate::hook::Stage::Source) that the reply
+//! tuple is free ([`Conntrack::is_taken`]), while it can still choose another.
 
 use core::fmt;
 
 use super::connection::Kind;
 use super::facts::Facts;
 use super::tcp::{self, Setting};
-use super::{ConnId, Conntrack, Outcome, Reason, Status, Template, Trackable, Tracked};
+use super::{
+    Confirmation, ConnId, Conntrack, Outcome, Reason, Status, Template, Trackable, Tracked,
+};
 use crate::hook::{
     Caching, Class, Context, Direction, Hook, Judge, Judgement, Recheck, Rejudged, Stage, Stages,
     Tally, Track,
@@ -259,32 +262,47 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Conntrack<K> {
     fn settle(
         &mut self,
         packet: &P,
-        context: &Context,
+        context: &mut Context,
         verdict: Verdict,
         _: Option<&mut TrackStep>,
-    ) {
+    ) -> Verdict {
         let Some(track @ Track { connection, .. }) = context.track else {
-            return;
+            return verdict;
         };
         if track.direction.is_none() {
-            return;
+            return verdict;
         }
         let id = ConnId::from_bits(connection);
-        if verdict.is_accept() {
-            let status = Status(track.status);
-            if self.listens && status.contains(Status::HELPER) {
-                let tracked = Tracked {
-                    class: track.class,
-                    direction: track.direction,
-                    connection: Some(id),
-                    status,
-                    ..Tracked::UNTRACKED
-                };
-                let _ = self.help(packet, &tracked, context.now);
-            }
-            let _ = self.confirm(id, context.now);
-        } else {
+        if !verdict.is_accept() {
             self.refuse(id);
+            return verdict;
+        }
+        let status = Status(track.status);
+        if self.listens && status.contains(Status::HELPER) {
+            let tracked = Tracked {
+                class: track.class,
+                direction: track.direction,
+                connection: Some(id),
+                status,
+                ..Tracked::UNTRACKED
+            };
+            let _ = self.help(packet, &tracked, context.now);
+        }
+        match self.confirm(id, context.now) {
+            Confirmation::Confirmed | Confirmation::Already => verdict,
+            Confirmation::Merged(_) | Confirmation::ReplyOnly => {
+                // The flow's next packet is found to be the winner's.
+                context.caching.forbid(Caching::Forbidden);
+                verdict
+            }
+            Confirmation::Clash | Confirmation::Unknown => {
+                context.caching.forbid(Caching::Forbidden);
+                context.by = By {
+                    hook: NAME,
+                    rule: None,
+                };
+                Verdict::Drop
+            }
         }
     }
 }

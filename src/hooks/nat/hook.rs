@@ -313,13 +313,14 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
     fn settle(
         &mut self,
         packet: &P,
-        context: &Context,
+        context: &mut Context,
         verdict: Verdict,
         step: Option<&mut NatStep<K>>,
-    ) {
+    ) -> Verdict {
         let track = step.map(|step| &mut step.track);
-        self.tracker.settle(packet, context, verdict, track);
+        let verdict = self.tracker.settle(packet, context, verdict, track);
         self.bury();
+        verdict
     }
 }
 
