@@ -104,8 +104,8 @@
 //! # Where it loses
 //!
 //! Against `hashbrown` with `foldhash` (`benches/versus`): bursts of IPv4 flows that fit in the first two cache levels take
-//! up to 1.4 times as long, because a slot takes some ten instructions more than a group of control bytes; single lookups
-//! that wait for memory take up to 1.4 times as long, because 8 bytes of slot for each entry leave the second cache level
+//! 1.2 to 1.5 times as long, because a slot takes some ten instructions more than a group of control bytes; single lookups
+//! that wait for memory take 1.1 to 1.7 times as long, because 8 bytes of slot for each entry leave the second cache level
 //! earlier than 1 to 2 control bytes do; insert and remove take about twice as long for IPv4, because every other one moves
 //! a bucket to a block of another size: that is the price of memory that does not double.
 //!
