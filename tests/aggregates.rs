@@ -250,7 +250,7 @@ fn no_choice_of_packets_makes_more_than_the_owner_allows() {
             "{}",
             one.key
         );
-        assert!(held(&cache) <= 32 && cache.aggregates().count() <= 3 * 32);
+        assert!(held(&cache) <= 32 && cache.aggregates().count() <= 4 * 32);
         let _ = plain.process(&mut one.clone(), NOW);
     }
     assert_eq!(cache.check(), Ok(()));

@@ -2,13 +2,14 @@
 //!
 //! Apart from [`Pattern`] because a box of flows has a mask on each side, and who looks up one of many boxes tries each kind of
 //! mask that occurs: whoever chooses the kinds chooses the cost. Spans have no masks. Those of one order that are apart are found by
-//! one search, and there are three orders.
+//! one search, and there are four orders.
 //!
 //! ```text
 //!  order             destination     its port   source         its port
 //!  by destination    198.51.100.1    0 - 442    any            any        a scan of one host: its closed ports below 443
 //!  by port           any              22        any            any        a sweep of many hosts for one port
 //!  by source         any             any        203.0.113.9    any        whatever comes from a host that is locked out
+//!  by source port    198.51.100.1    0 - 442    192.0.2.1      40000      a scan, where rules read source ports
 //! ```
 
 use core::fmt;
@@ -25,6 +26,8 @@ pub enum SpanOrder {
     Port,
     /// Source, destination, destination port, source port.
     Source,
+    /// Source port, source, destination, destination port.
+    SourcePort,
 }
 
 const DESTINATION: usize = 0;
@@ -34,13 +37,19 @@ const SOURCE_PORT: usize = 3;
 
 impl SpanOrder {
     /// All orders.
-    pub const ALL: [Self; 3] = [Self::Destination, Self::Port, Self::Source];
+    pub const ALL: [Self; 4] = [
+        Self::Destination,
+        Self::Port,
+        Self::Source,
+        Self::SourcePort,
+    ];
 
     const fn fields(self) -> [usize; 4] {
         match self {
             Self::Destination => [DESTINATION, DESTINATION_PORT, SOURCE, SOURCE_PORT],
             Self::Port => [DESTINATION_PORT, DESTINATION, SOURCE, SOURCE_PORT],
             Self::Source => [SOURCE, DESTINATION, DESTINATION_PORT, SOURCE_PORT],
+            Self::SourcePort => [SOURCE_PORT, SOURCE, DESTINATION, DESTINATION_PORT],
         }
     }
 
@@ -358,7 +367,7 @@ mod tests {
         let seeds: Vec<[usize; 4]> = (0..600).map(|_| [one(), one(), one(), one()]).collect();
         let mut kept = 0;
         for (n, [at, near @ ..]) in seeds.into_iter().enumerate() {
-            let order = SpanOrder::ALL[n % 3];
+            let order = SpanOrder::ALL[n % 4];
             let flow = &world[at];
             let mut span = Span::class_of(flow, order);
             let mut patterns = Vec::new();
