@@ -259,7 +259,7 @@ fn forwarded_packets_lose_a_hop_and_spent_ones_end() {
     let outcome = send(&mut cache, spent);
     assert_eq!(
         (outcome.verdict, outcome.path),
-        (Verdict::Drop, Path::Uncached(Uncached::PacketDependent))
+        (Verdict::Drop, Path::Revisited)
     );
     let outcome = send(&mut cache, to("10.0.0.1"));
     assert_eq!(

@@ -270,8 +270,10 @@ fn story(home_ports: bool) -> World {
     world
 }
 
+type Translator = Shard<Tuple, (Nat<Tuple>,)>;
+
 /// The translator, with the rule of `snat`, on four shards: flows out and replies back. Gives the shards, and flows sent.
-fn translated(snat: &str) -> (Vec<Shard<Tuple, (Nat<Tuple>,)>>, u64) {
+fn translated(snat: &str) -> (Vec<Translator>, u64) {
     let table = Indirection::equal(7, QUEUES);
     let mut shards: Vec<_> = (0..QUEUES)
         .map(|id| {

@@ -129,7 +129,8 @@ impl<K: Trackable> Conntrack<K> {
     ) -> Tracked {
         self.bury();
         let facts = Facts::read(packet, self.config.checksum);
-        let tracked = self.judge(&facts, now, &Template::default(), known);
+        let template = self.template_of(&packet.key());
+        let tracked = self.judge(&facts, now, &template, known);
         self.count_reason(&tracked);
         tracked
     }
