@@ -15,7 +15,7 @@ set -uo pipefail
 cd "$(dirname "$0")" || exit 1
 case ${1:-both} in
 both)
-    "$0" plain && exec "$0" masquerade
+    ./check.sh plain && exec ./check.sh masquerade
     exit
     ;;
 plain) masquerade= ;;

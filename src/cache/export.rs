@@ -137,7 +137,7 @@ impl<K: FlowKey + Indexed + Portable, H: Pipeline> FlowCache<K, H> {
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
     ///
-    /// Cost: O(budget); memory at most 139 bytes a session for a [`Tuple`].
+    /// Cost: O(budget); memory at most 139 bytes a session for a [`Tuple`](crate::key::Tuple).
     pub fn export(
         &self,
         cursor: Cursor,

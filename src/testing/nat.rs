@@ -755,9 +755,13 @@ impl Story {
                 }
             }
             20 | 21 => self.error(choices)?,
-            22 => self
-                .gateway
-                .wait(Duration::from_secs(u64::from(choices.byte()) / 8)),
+            22 => {
+                self.gateway
+                    .wait(Duration::from_secs(u64::from(choices.byte()) / 8));
+                if let Some(linear) = &mut self.linear {
+                    linear.expire(self.gateway.now);
+                }
+            }
             23 => {
                 let at = usize::from(choices.byte());
                 let menu = menu();

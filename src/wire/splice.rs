@@ -36,12 +36,13 @@ impl<K: FrameKey> Frame<'_, K> {
         if self.defect.is_some() || self.layout.fragment.is_part() || present != stated {
             return Err(Unspliceable::Incomplete);
         }
-        // A datagram may be shorter than its packet; what is behind it is not payload.
-        let end = match (protocol, word_at(bytes, 4)) {
-            (Protocol::UDP, Some(length)) => usize::from(length),
-            _ => present,
-        };
-        if at.start < header || at.end < at.start || at.end > end.min(present) {
+        // A datagram that is shorter than its packet is left alone: over which of the two its checksum goes is not agreed upon.
+        if protocol == Protocol::UDP
+            && word_at(bytes, 4).is_none_or(|own| usize::from(own) != present)
+        {
+            return Err(Unspliceable::Incomplete);
+        }
+        if at.start < header || at.end < at.start || at.end > present {
             return Err(Unspliceable::Range);
         }
         let (old_length, length) = (present, present - at.len() + new.len());
@@ -54,8 +55,7 @@ impl<K: FrameKey> Frame<'_, K> {
         }
         // Everything behind the first byte that changes may come to lie at another parity.
         let even = at.start & !1;
-        let new_end = end - at.len() + new.len();
-        let before = checksum::sum(bytes.get(even..end).unwrap_or(&[]));
+        let before = checksum::sum(bytes.get(even..).unwrap_or(&[]));
         let (buffer, begin) = self.packet.buffer();
         let place = begin + transport + at.start;
         if new.len() > at.len() {
@@ -81,17 +81,14 @@ impl<K: FrameKey> Frame<'_, K> {
         let Some(bytes) = self.packet.get_mut(transport..) else {
             return Ok(());
         };
-        let after = checksum::sum(bytes.get(even..new_end).unwrap_or(&[]));
+        let after = checksum::sum(bytes.get(even..).unwrap_or(&[]));
         let mut change = checksum::difference(before, after);
-        let mut pseudo = checksum::difference(old_length as u16, length as u16);
-        if let (Protocol::UDP, Some(old)) = (protocol, word_at(bytes, 4)) {
-            let new = new_end as u16;
-            put_at(bytes, 4, new.to_be_bytes());
-            change = checksum::add(change, checksum::difference(old, new));
-            // The pseudo header has the datagram's own length.
-            pseudo = checksum::difference(old, new);
+        let lengths = checksum::difference(old_length as u16, length as u16);
+        if protocol == Protocol::UDP {
+            put_at(bytes, 4, (length as u16).to_be_bytes());
+            change = checksum::add(change, lengths);
         }
-        fix(bytes, protocol, pseudo, change, checksums);
+        fix(bytes, protocol, lengths, change, checksums);
         Ok(())
     }
 

@@ -7,3 +7,5 @@ mod offloaded_session_made_room;
 mod program_shared_across_policies;
 mod rate_of_the_idle_was_forgotten;
 mod reserved_block_was_chosen;
+mod short_datagram_was_spliced;
+mod twin_kept_no_time;
