@@ -2,8 +2,8 @@
 //! same rules, and a scan costs a handful of entries.
 //!
 //! Apart from sessions because an aggregate has no directions, no reply and no cookie: it is a [`Span`] of flows and what every
-//! packet of these meets. Which flows it stands for follows from the rules and from nothing that packets say. They stand apart from one another in each
-//! of [four orders](crate::key::SpanOrder), so that whatever is sent, looking for one is four searches:
+//! packet of these meets. Which flows it stands for follows from the rules and from nothing that packets say. They stand apart
+//! from one another in each of [four orders](crate::key::SpanOrder), so that whatever is sent, looking for one is four searches:
 //!
 //! ```text
 //!  packet ──► index of keys ──► no session ──► in each order the last that begins before the flow: does it end behind it?

@@ -884,8 +884,11 @@ impl LinearNat {
                     .iter()
                     .rev()
                     .filter(|one| one.client == inside_of(key));
-                let outside = siblings
-                    .find_map(|one| Some(one.tuples[1].destination()).filter(|end| in_range(*end)));
+                // As a packet of the sibling left: an ICMP reply has the identifier where its query has it.
+                let outside = siblings.find_map(|one| {
+                    let left = one.tuples[1].inverse()?;
+                    Some(left.source()).filter(|end| in_range(*end))
+                });
                 if let Some(wire) = outside.map(at).filter(|wire| !self.is_taken(wire)) {
                     return Ok(Some(wire));
                 }

@@ -218,7 +218,7 @@ fn ftp_announces_both_ways() {
         say(&mut tracker, true, "PORT 10,0,0,9,8,3\r\n"),
         Help::Nothing
     );
-    assert_eq!(say(&mut tracker, true, "XXXX"), Help::Nothing);
+    assert_eq!(say(&mut tracker, true, "NOOP"), Help::Nothing);
     assert_eq!(
         say(&mut tracker, true, "PORT 10,0,0,1,8,4\r\n"),
         Help::Nothing,

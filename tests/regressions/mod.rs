@@ -9,3 +9,4 @@ mod rate_of_the_idle_was_forgotten;
 mod reserved_block_was_chosen;
 mod short_datagram_was_spliced;
 mod twin_kept_no_time;
+mod twin_took_a_type_for_an_identifier;
