@@ -27,11 +27,9 @@
 //! |---|---|
 //! | ground: what things are called | [`cookie`], [`time`], [`key`] |
 //! | structures: they know bits and fields, not packets | [`epoch`], [`trie`], [`interest`] |
-//! | contract: what users implement | [`packet`], [`verdict`], [`hook`], [`destiny`], [`pipeline`] |
+//! | contract: what users implement | [`packet`], [`verdict`], [`observe`], [`hook`], [`destiny`], [`pipeline`] |
 //! | engine and leaves: blind to one another | [`cache`], [`hooks`], [`nic`], [`wire`] |
 //! | assembly | [`shard`] |
-//! | contract: what users implement | [`packet`], [`verdict`], [`observe`], [`hook`], [`destiny`], [`pipeline`] |
-//! | engine and leaves | [`cache`], [`hooks`], [`wire`] |
 //!
 //! # Promises
 //!

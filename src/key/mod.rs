@@ -18,22 +18,25 @@
 mod cidr;
 mod embedding;
 mod field;
+mod flow_key;
 mod npt;
 mod pattern;
 pub mod portable;
+mod protocol;
 mod seven_tuple;
 mod span;
+mod tuple_text;
 
 pub use cidr::{Cidr, ParseCidrError};
 pub use embedding::{Embedding, ParseEmbeddingError, crossed, icmp_counterpart};
 pub use field::{Field, tiles};
+pub use flow_key::{Endpoint, Family, Fields, FlowKey, Locality, Zone};
 pub use npt::PrefixTranslation;
 pub use pattern::{Pattern, Ports};
-pub use seven_tuple::{
-    Address, Endpoint, Family, Fields, FlowKey, Locality, ParseTupleError, Protocol, SevenTuple,
-    Tuple, Zone, icmp_answer,
-};
+pub use protocol::{Protocol, icmp_answer};
+pub use seven_tuple::{Address, SevenTuple, Tuple};
 pub use span::{Span, SpanOrder};
+pub use tuple_text::ParseTupleError;
 
 use core::fmt::Debug;
 use core::hash::Hash;
