@@ -160,6 +160,34 @@ fn cookies_are_hints() {
     assert_eq!(cache.stats().cookie_hits, 1);
 }
 
+/// A cookie names one tenancy of a slot: it does not come back to life when the same flow gets the same slot again.
+#[test]
+fn a_cookie_ends_with_its_session() {
+    let now = Instant::from_secs(1);
+    let mut cache = cache();
+    let cached = |cache: &mut Cache| {
+        cache.process(&mut good(0), now);
+        cache
+            .cookie(Origin::Received, &good(0).key)
+            .expect("cached")
+    };
+    let first = cached(&mut cache);
+    assert!(cache.remove(Origin::Received, &good(0).key));
+    let second = cached(&mut cache);
+    assert_eq!(first.slot, second.slot);
+    for (cookie, hits, misses) in [(first, 0, 1), (second, 1, 1)] {
+        let mut packet = ToyPacket {
+            cookie: Some(cookie),
+            ..good(0)
+        };
+        assert_eq!(cache.process(&mut packet, now).path, Path::Hit);
+        assert_eq!(
+            (cache.stats().cookie_hits, cache.stats().cookie_misses),
+            (hits, misses)
+        );
+    }
+}
+
 /// An attacker who knows the seed finds keys whose headers are all the same. They deepen the trie along the keys' own bits, where
 /// nobody else's flows are; what finds no room any more is judged and not cached.
 #[test]
