@@ -166,7 +166,7 @@ fn a_cookie_ends_with_its_session() {
     let now = Instant::from_secs(1);
     let mut cache = cache();
     let cached = |cache: &mut Cache| {
-        cache.process(&mut good(0), now);
+        let _ = cache.process(&mut good(0), now);
         cache
             .cookie(Origin::Received, &good(0).key)
             .expect("cached")

@@ -117,11 +117,13 @@ impl LinearPool {
             .collect()
     }
 
-    /// Looks at what a call of `open` gave; `address` is whom the pool says that the subscriber is paired with.
+    /// Looks at what a call of `open` gave; `address` is whom the pool says that the subscriber is paired with, `is_of_use` what
+    /// the caller said of ports.
     ///
     /// # Errors
     ///
     /// What it should have given.
+    #[expect(clippy::too_many_arguments, reason = "what the caller knows, once")]
     pub fn opened(
         &mut self,
         subscriber: IpAddr,
@@ -130,8 +132,14 @@ impl LinearPool {
         now: Instant,
         address: Option<IpAddr>,
         got: Result<(Endpoint, Option<Block>), PoolError>,
+        is_of_use: impl Fn(Endpoint) -> bool,
     ) -> Result<(), String> {
         self.wake(now);
+        let free = |twin: &Self, space, address, ports| {
+            let mut free = twin.free(space, address, ports);
+            free.retain(|port| is_of_use(Endpoint::new(address, *port)));
+            free
+        };
         let expected = |what: &str| {
             Err(format!(
                 "{subscriber} {wanted}: expected {what}, got {got:?}"
@@ -171,7 +179,7 @@ impl LinearPool {
         }
         let mut fresh = false;
         let candidates = match self.config.allocation {
-            Allocation::Single => self.free(space, address, self.config.ports),
+            Allocation::Single => free(self, space, address, self.config.ports),
             Allocation::Deterministic { inside } => {
                 let addresses = self.config.addresses.len();
                 let scheme = Deterministic::new(inside, addresses, self.config.ports);
@@ -181,15 +189,15 @@ impl LinearPool {
                 if self.config.addresses.get(number) != Some(&address) {
                     return expected("the address that follows from his own");
                 }
-                self.free(space, address, ports)
+                free(self, space, address, ports)
             }
             Allocation::Blocks { max, .. } => {
                 let own = self.blocks.iter().filter(|(who, _)| *who == subscriber);
                 let own: Vec<Block> = own.map(|(_, block)| *block).collect();
-                let mut free = own
+                let mut of_own = own
                     .iter()
-                    .map(|block| self.free(space, address, block.ports));
-                match free.find(|free| !free.is_empty()) {
+                    .map(|block| free(self, space, address, block.ports));
+                match of_own.find(|free| !free.is_empty()) {
                     Some(free) => free,
                     None if own.len() >= usize::from(max) => return refused(PoolError::Quota),
                     None => {
@@ -198,19 +206,19 @@ impl LinearPool {
                             self.blocks.iter().any(|(_, other)| other == block)
                                 || self.resting.iter().any(|(_, other)| other == block)
                         };
-                        let free = self.all_blocks(address).into_iter();
-                        let free: Vec<Block> = free
+                        let all = self.all_blocks(address).into_iter();
+                        let blocks: Vec<Block> = all
                             .filter(|block| !taken(block))
-                            .filter(|block| !self.free(space, address, block.ports).is_empty())
+                            .filter(|block| !free(self, space, address, block.ports).is_empty())
                             .collect();
                         match got {
                             // Which one was chosen.
-                            Ok((_, Some(block))) if free.contains(&block) => {
-                                self.free(space, address, block.ports)
+                            Ok((_, Some(block))) if blocks.contains(&block) => {
+                                free(self, space, address, block.ports)
                             }
-                            Ok(_) if free.is_empty() => return expected("no block"),
+                            Ok(_) if blocks.is_empty() => return expected("no block"),
                             Ok(_) => return expected("a block that nobody has"),
-                            Err(_) if free.is_empty() => Vec::new(),
+                            Err(_) if blocks.is_empty() => Vec::new(),
                             Err(_) => return expected("a block"),
                         }
                     }
@@ -973,7 +981,7 @@ impl LinearNat {
             }
             same(Some((wire, egress)), got)?;
         } else {
-            let Some(pool) = &mut self.pool else {
+            let Some(pool) = &self.pool else {
                 return Err("no pool".into());
             };
             let source = middle.source();
@@ -989,15 +997,10 @@ impl LinearNat {
                     .find(|block| block.ports.contains(outside.port))?;
                 (!own.contains(&block)).then_some(block)
             };
+            let is_of_use = |outside| !self.is_taken(&wire(outside));
             let opened = |pool: &mut LinearPool, got| {
-                pool.opened(
-                    source.address,
-                    middle.protocol(),
-                    source.port,
-                    now,
-                    paired,
-                    got,
-                )
+                let (who, protocol) = (source.address, middle.protocol());
+                pool.opened(who, protocol, source.port, now, paired, got, is_of_use)
             };
             let Some((seen, _)) = got else {
                 let reasons = [

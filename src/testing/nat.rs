@@ -788,19 +788,23 @@ impl Story {
                     .flat_map(|end| nat.rules(*end))
                     .map(|(id, rule, _)| (id, rule.to_string()))
                     .collect();
-                if let Some((id, text)) = all.get(usize::from(choices.byte()) % all.len().max(1)) {
+                let at = usize::from(choices.byte()) % all.len().max(1);
+                if let Some((id, text)) = all.get(at) {
                     self.gateway.edit(|(nat, ..)| {
                         nat.remove(*id, Default::default())
                             .map(|(_, change)| change)
                             .map_err(say)
                     })?;
                     if let Some(linear) = &mut self.linear {
-                        // Of equal rules for one end the first is as good as the one that went: they do the same.
+                        // Among equal rules it is the same one, for another may stand in between.
+                        let before = all[..at].iter().filter(|(_, other)| other == text).count();
                         let same = |rule: &LinearRule| {
                             let parsed = rule.text().parse::<crate::hooks::nat::Rule>();
                             parsed.is_ok_and(|rule| rule.to_string() == *text)
                         };
-                        let at = linear.rules.iter().position(same);
+                        let mut equal =
+                            (0..linear.rules.len()).filter(|at| same(&linear.rules[*at]));
+                        let at = equal.nth(before);
                         let at = at.ok_or("a rule that the twin does not have")?;
                         linear.rules.remove(at);
                     }
@@ -968,7 +972,7 @@ pub fn pool_story(bytes: &[u8]) -> Result<(), String> {
                 let paired = real.address_of(who);
                 let got = real.open(who, protocol, wanted, now);
                 let seen = got.map(|lent| (lent.outside, lent.block));
-                twin.opened(who, protocol, wanted, now, paired, seen)?;
+                twin.opened(who, protocol, wanted, now, paired, seen, |_| true)?;
                 if let Ok(lent) = got {
                     held.push((who, protocol, lent.outside));
                 }

@@ -222,7 +222,7 @@ fn a_tuple_that_is_another_s_costs_no_port() {
             .try_send(IN, "udp 10.0.0.1:4000 > 198.51.100.1:53")
             .is_none()
     );
-    assert_eq!(gateway.nat().counters().exhausted, 1);
+    assert_eq!(gateway.nat().counters().unlent, 1);
     assert_eq!(
         (
             gateway.nat().mappings().count(),
@@ -234,6 +234,22 @@ fn a_tuple_that_is_another_s_costs_no_port() {
         gateway.source("udp 10.0.0.1:4000 > 198.51.100.2:53"),
         end("203.0.113.8:1024")
     );
+}
+
+/// A free port is passed over where the tuple that it would give is another connection's; with another peer it is as good as any.
+#[test]
+fn a_port_that_clashes_is_passed_over() {
+    let rules = "ip saddr 10.0.0.7 oif 2 snat to 203.0.113.8:1024-1024\nip saddr 10.0.0.0/24 oif 2 snat to pool 0";
+    let mut config = pool(1024, 1025);
+    config.keep_port = true;
+    let mut gateway = gateway(rules, &[config]);
+    let clashing = gateway.source("udp 10.0.0.7:9 > 198.51.100.1:53");
+    assert_eq!(clashing, end("203.0.113.8:1024"));
+    let source = gateway.source("udp 10.0.0.1:1024 > 198.51.100.1:53");
+    assert_eq!(source, end("203.0.113.8:1025"));
+    let source = gateway.source("udp 10.0.0.2:1024 > 198.51.100.2:53");
+    assert_eq!(source, end("203.0.113.8:1024"));
+    assert_eq!(gateway.nat().counters().exhausted, 0);
 }
 
 /// A filter refuses the first packet behind the destination's change: nothing is kept.

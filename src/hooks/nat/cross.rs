@@ -82,7 +82,12 @@ impl<K: Trackable> Nat<K> {
         let server = server.filter(|server| is_reachable(*server, &embedding));
         let server = server.ok_or(Refusal::Untranslatable)?;
         let is_outside = own.addresses.contains(&IpAddr::V4(server));
-        let number = match self.mappings.of_inside(pool, &current, now) {
+        let tracker = &self.tracker;
+        let is_of_use = |outside| {
+            let answer = sent_as(&current, outside, server).and_then(|tuple| tuple.inverse());
+            answer.is_some_and(|answer| !tracker.is_taken(&answer, id, now))
+        };
+        let number = match self.mappings.of_inside(pool, &current, now, is_of_use) {
             Ok(number) => number,
             Err(PoolError::Protocol) => return Err(Refusal::Untranslatable),
             Err(_) => return Err(Refusal::Unlent),
@@ -121,11 +126,7 @@ impl<K: Trackable> Nat<K> {
     ) -> Result<(K, Option<u32>), Refusal> {
         let outside = self.mappings.get(number).map(|mapping| mapping.outside);
         let outside = outside.ok_or(Refusal::Unlent)?;
-        let tuple = crossed(current, outside.address, server.into()).and_then(|tuple| {
-            let tuple = tuple.at(Locality::default());
-            tuple.with(outside, tuple.destination())
-        });
-        let tuple = tuple.ok_or(Refusal::Untranslatable)?;
+        let tuple = sent_as(current, outside, server).ok_or(Refusal::Untranslatable)?;
         if !is_outside {
             return Ok((tuple, None));
         }
@@ -288,6 +289,12 @@ impl<K: Trackable> Nat<K> {
         let to = crossed(key, source, target.destination().address)?;
         Some((self.located(to), other))
     }
+}
+
+/// The tuple of IPv4 that a packet from inside has outside.
+fn sent_as<K: Trackable>(current: &K, outside: Endpoint, server: Ipv4Addr) -> Option<K> {
+    let tuple = crossed(current, outside.address, server.into())?.at(Locality::default());
+    tuple.with(outside, tuple.destination())
 }
 
 /// Whether a translator may send to an IPv4 address, or take it for a host: not to groups, to everybody or to oneself, and not by

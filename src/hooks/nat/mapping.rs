@@ -100,12 +100,13 @@ impl<K: Trackable> Mappings<K> {
         self.mappings.iter().flatten()
     }
 
-    /// The mapping of a tuple's source, made if there is none.
+    /// The mapping of a tuple's source, made if there is none: then of an outside end that is of use.
     pub(super) fn of_inside(
         &mut self,
         id: PoolId,
         tuple: &K,
         now: Instant,
+        is_of_use: impl Fn(Endpoint) -> bool,
     ) -> Result<u32, PoolError> {
         let inside = client(tuple).ok_or(PoolError::Protocol)?;
         if let Some(number) = self.by_inside.find(&inside) {
@@ -118,7 +119,7 @@ impl<K: Trackable> Mappings<K> {
         let pool = self.pools.get_mut(id.0 as usize);
         let pool = pool.ok_or(PoolError::Outsider)?;
         let (source, protocol) = (tuple.source(), tuple.protocol());
-        let lent = pool.open(source.address, protocol, source.port, now)?;
+        let lent = pool.open_where(source.address, protocol, source.port, now, is_of_use)?;
         let mapping = Mapping {
             pool: id,
             inside,

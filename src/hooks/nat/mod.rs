@@ -457,7 +457,11 @@ impl<K: Trackable> Nat<K> {
         let Some(current) = current else {
             return Ok(());
         };
-        let mapping = match self.mappings.of_inside(pool, &current, now) {
+        let tracker = &self.tracker;
+        let answer_to = |outside| current.with(outside, current.destination())?.inverse();
+        let is_free = |answer: &K| !tracker.is_taken(answer, id, now);
+        let is_of_use = |outside| answer_to(outside).is_some_and(|answer| is_free(&answer));
+        let mapping = match self.mappings.of_inside(pool, &current, now, is_of_use) {
             Ok(mapping) => mapping,
             Err(PoolError::Protocol) => {
                 // No ports: the address alone.
@@ -469,16 +473,13 @@ impl<K: Trackable> Nat<K> {
             Err(_) => return Err(Refusal::Unlent),
         };
         let outside = self.mappings.get(mapping).map(|one| one.outside);
-        let tuple = outside.and_then(|outside| current.with(outside, current.destination()));
-        let answer = tuple.and_then(|tuple| tuple.inverse());
-        let free = answer.filter(|answer| !self.tracker.is_taken(answer, id, now));
-        let Some(answer) = free else {
+        let Some(answer) = outside.and_then(answer_to).filter(is_free) else {
             self.mappings.end_if_unused(mapping, now);
             return Err(Refusal::Exhausted);
         };
         self.tracker.set_reply(id, answer);
         let mut bits = End::Source.done();
-        if tuple != Some(current) {
+        if outside != Some(current.source()) {
             bits = bits.union(End::Source.bit());
         }
         self.tracker.set_status(id, bits);

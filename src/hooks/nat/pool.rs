@@ -172,6 +172,9 @@ impl core::error::Error for PoolError {}
 /// Subscribers without ports whose rate is remembered; of more the oldest is forgotten early.
 const IDLE_MAX: usize = 65_536;
 
+/// Free ports in turn that may be of no use.
+const USELESS_MAX: u32 = 16;
+
 /// A block of ports of one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -386,8 +389,25 @@ impl Pool {
         wanted: u16,
         now: Instant,
     ) -> Result<Lent, PoolError> {
+        self.open_where(subscriber, protocol, wanted, now, |_| true)
+    }
+
+    /// [`open`](Self::open), of a port that is of use: where the pool's addresses have other connections, a port may be free and
+    /// yet clash with one of them at this peer.
+    ///
+    /// # Errors
+    ///
+    /// As `open`; [`PoolError::Exhausted`] also where 16 free ports in turn were of no use.
+    pub fn open_where(
+        &mut self,
+        subscriber: IpAddr,
+        protocol: Protocol,
+        wanted: u16,
+        now: Instant,
+        is_of_use: impl Fn(Endpoint) -> bool,
+    ) -> Result<Lent, PoolError> {
         self.wake(now);
-        let result = self.choose(subscriber, protocol, wanted, now);
+        let result = self.choose(subscriber, protocol, wanted, now, &is_of_use);
         if let Err(reason) = result {
             self.refused[reason as usize] += 1;
         }
@@ -400,6 +420,7 @@ impl Pool {
         protocol: Protocol,
         wanted: u16,
         now: Instant,
+        is_of_use: &dyn Fn(Endpoint) -> bool,
     ) -> Result<Lent, PoolError> {
         let space = self.space(protocol).ok_or(PoolError::Protocol)?;
         let second = now.nanos() / 1_000_000_000;
@@ -422,12 +443,14 @@ impl Pool {
                 let (address, ports) = block.ok_or(PoolError::Outsider)?;
                 (address, ports, None)
             }
-            Allocation::Blocks { max, .. } => match self.in_blocks(subscriber, space, wanted) {
-                Some(lent) => return Ok(self.note(subscriber, lent, second)),
-                None => self.take_block(subscriber, space, max)?,
-            },
+            Allocation::Blocks { max, .. } => {
+                match self.in_blocks(subscriber, space, wanted, is_of_use) {
+                    Some(lent) => return Ok(self.note(subscriber, lent, second)),
+                    None => self.take_block(subscriber, space, max, is_of_use)?,
+                }
+            }
         };
-        let port = self.find(address, space, ports, wanted);
+        let port = self.find(address, space, ports, wanted, is_of_use);
         let Some(port) = port else {
             if let Some(block) = block {
                 self.return_block(block, now);
@@ -462,13 +485,19 @@ impl Pool {
     }
 
     /// A port from the blocks that the subscriber has.
-    fn in_blocks(&mut self, subscriber: IpAddr, space: usize, wanted: u16) -> Option<Lent> {
+    fn in_blocks(
+        &mut self,
+        subscriber: IpAddr,
+        space: usize,
+        wanted: u16,
+        is_of_use: &dyn Fn(Endpoint) -> bool,
+    ) -> Option<Lent> {
         let own = self.subscribers.get(&subscriber)?;
         let address = own.address;
         let blocks = own.blocks.clone();
         for block in blocks {
             let ports = self.ports_of_block(block);
-            if let Some(port) = self.find(address, space, ports, wanted) {
+            if let Some(port) = self.find(address, space, ports, wanted, is_of_use) {
                 self.hold(address, space, port);
                 let outside = Endpoint::new(*self.config.addresses.get(address)?, port);
                 return Some(Lent {
@@ -486,13 +515,14 @@ impl Pool {
         subscriber: IpAddr,
         space: usize,
         max: u8,
+        is_of_use: &dyn Fn(Endpoint) -> bool,
     ) -> Result<(usize, Ports, Option<u32>), PoolError> {
         let held = self.subscribers.get(&subscriber);
         if held.is_some_and(|one| one.blocks.len() >= usize::from(max)) {
             return Err(PoolError::Quota);
         }
         let address = self.paired(subscriber);
-        let number = self.free_block(address, space);
+        let number = self.free_block(address, space, is_of_use);
         let number = number.ok_or(PoolError::Exhausted)?;
         if let Some(bits) = self.free_blocks.get_mut(address) {
             bits.take(number);
@@ -507,8 +537,13 @@ impl Pool {
         Ok((address, self.ports_of_block(block), Some(block)))
     }
 
-    /// A drawn block of an address that nobody has, with a port that is free: others may be reserved whole.
-    fn free_block(&mut self, address: usize, space: usize) -> Option<u16> {
+    /// A drawn block of an address that nobody has, with a port that is free and of use: others may be reserved whole.
+    fn free_block(
+        &mut self,
+        address: usize,
+        space: usize,
+        is_of_use: &dyn Fn(Endpoint) -> bool,
+    ) -> Option<u16> {
         let per_address = self.per_address.max(1);
         let last = (per_address - 1) as u16;
         let mut start = (self.dice.draw() as u32 % per_address) as u16;
@@ -517,11 +552,8 @@ impl Pool {
             let blocks = self.free_blocks.get(address)?;
             let number = blocks.find(all, start, Parity::Any, &mut self.looked)?;
             let ports = self.ports_of_block(address as u32 * per_address + u32::from(number));
-            let bits = self.free.get(address)?.get(space)?;
-            if bits
-                .find(ports, ports.first, Parity::Any, &mut self.looked)
-                .is_some()
-            {
+            let any = self.find_from(address, space, ports, ports.first, Parity::Any, is_of_use);
+            if any.is_some() {
                 return Some(number);
             }
             start = if number == last { 0 } else { number + 1 };
@@ -558,20 +590,57 @@ impl Pool {
     }
 
     /// A free port of one address among `ports`: the wanted one, or a drawn one.
-    fn find(&mut self, address: usize, space: usize, ports: Ports, wanted: u16) -> Option<u16> {
-        let bits = self.free.get(address)?.get(space)?;
-        if self.config.keep_port && ports.contains(wanted) && bits.is_free(wanted) {
-            return Some(wanted);
+    fn find(
+        &mut self,
+        address: usize,
+        space: usize,
+        ports: Ports,
+        wanted: u16,
+        is_of_use: &dyn Fn(Endpoint) -> bool,
+    ) -> Option<u16> {
+        if self.config.keep_port && ports.contains(wanted) {
+            let own = *self.config.addresses.get(address)?;
+            let bits = self.free.get(address)?.get(space)?;
+            if bits.is_free(wanted) && is_of_use(Endpoint::new(own, wanted)) {
+                return Some(wanted);
+            }
         }
         let size = u32::from(ports.last) - u32::from(ports.first) + 1;
         let start = ports.first + (self.dice.draw() as u32 % size) as u16;
         if self.config.keep_parity {
             let same = Parity::of(wanted);
-            if let Some(port) = bits.find(ports, start, same, &mut self.looked) {
-                return Some(port);
+            let port = self.find_from(address, space, ports, start, same, is_of_use);
+            if port.is_some() {
+                return port;
             }
         }
-        bits.find(ports, start, Parity::Any, &mut self.looked)
+        self.find_from(address, space, ports, start, Parity::Any, is_of_use)
+    }
+
+    /// The first free port of use at or behind `start`, going round. Gives up after [`USELESS_MAX`] that are of no use.
+    fn find_from(
+        &mut self,
+        address: usize,
+        space: usize,
+        ports: Ports,
+        mut start: u16,
+        parity: Parity,
+        is_of_use: &dyn Fn(Endpoint) -> bool,
+    ) -> Option<u16> {
+        let own = *self.config.addresses.get(address)?;
+        let bits = self.free.get(address)?.get(space)?;
+        for _ in 0..USELESS_MAX {
+            let port = bits.find(ports, start, parity, &mut self.looked)?;
+            if is_of_use(Endpoint::new(own, port)) {
+                return Some(port);
+            }
+            start = if port >= ports.last {
+                ports.first
+            } else {
+                port + 1
+            };
+        }
+        None
     }
 
     /// Takes a port back; it rests before another subscriber gets it. `None`, and no change, where it was not lent; else the
