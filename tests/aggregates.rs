@@ -118,6 +118,25 @@ fn scans_and_sweeps_cost_a_handful_of_entries() {
     assert_eq!(cache.check(), Ok(()));
 }
 
+/// So they do where rules read source ports, as those do that let answers in without a tracker.
+#[test]
+fn scans_and_sweeps_cost_a_handful_of_entries_where_rules_read_source_ports() {
+    const SERVER: u32 = 0xc633_6401;
+    const SCANNER: (u32, u16) = (0xc000_0201, 40_000);
+    let rules =
+        "tcp dport 443 accept\ntcp sport 443 accept\nudp dport 53 accept\nudp sport 53 accept";
+    let mut cache = cache((filter(rules, Policy::Drop),), config(64));
+    for n in 0..=u16::MAX {
+        for to in [(SERVER, n), (SERVER ^ u32::from(n), 445)] {
+            let outcome = cache.process(&mut between(Protocol::TCP, SCANNER, to), NOW);
+            assert_eq!(outcome.verdict.is_accept(), to.1 == 443);
+        }
+    }
+    let entries = cache.aggregates().count() + cache.len();
+    assert!(entries <= 16, "{entries}");
+    assert_eq!(cache.check(), Ok(()));
+}
+
 /// An edit ends the aggregates that its region touches and no others, and the others are right.
 #[test]
 fn an_edit_ends_the_aggregates_that_it_touches_and_no_others() {

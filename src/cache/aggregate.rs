@@ -3,7 +3,7 @@
 //!
 //! Apart from sessions because an aggregate has no directions, no reply and no cookie: it is a [`Span`] of flows and what every
 //! packet of these meets. Which flows it stands for follows from the rules and from nothing that packets say. They stand apart
-//! from one another in each of [four orders](crate::key::SpanOrder), so that whatever is sent, looking for one is four searches:
+//! from one another in each of [a few orders](crate::key::SpanOrder), so that whatever is sent, looking for one is one search in each:
 //!
 //! ```text
 //!  packet ──► index of keys ──► no session ──► in each order the last that begins before the flow: does it end behind it?
@@ -34,24 +34,23 @@ struct Place {
 impl Place {
     fn of(origin: Origin, order: SpanOrder, flow: &Fields) -> Self {
         Self {
-            class: class(origin, order, flow),
+            class: class(origin, flow),
             fields: order.place(flow),
         }
     }
 
     /// Where a span begins and ends.
     fn ends(origin: Origin, span: &Span) -> [Self; 2] {
-        let class = class(origin, span.order(), &span.first());
+        let class = class(origin, &span.first());
         span.ends().map(|fields| Self { class, fields })
     }
 }
 
 /// What is the same for all flows of a span: the higher bits of their places.
-fn class(origin: Origin, order: SpanOrder, flow: &Fields) -> u64 {
+fn class(origin: Origin, flow: &Fields) -> u64 {
     let bits = |bit: bool, at: u32| u64::from(bit) << at;
     u64::from(flow.zone.id()) << 16
         | u64::from(flow.protocol.0) << 8
-        | (order as u64) << 6
         | (flow.family as u64) << 4
         | bits(flow.locality.source, 2)
         | bits(flow.locality.destination, 1)
@@ -82,8 +81,8 @@ struct Aggregate<D> {
 /// All aggregates. The parts of one order are apart from one another.
 #[derive(Debug)]
 pub(super) struct Aggregates<D> {
-    /// Where each part begins, in order, and the slot that it is of.
-    order: Vec<(Place, u32)>,
+    /// For each order where each part begins, sorted, and the slot that it is of.
+    orders: [Vec<(Place, u32)>; PARTS],
     slots: Vec<Option<Aggregate<D>>>,
     free: Vec<u32>,
     most: usize,
@@ -97,7 +96,7 @@ const PARTS: usize = SpanOrder::ALL.len();
 impl<D> Aggregates<D> {
     pub(super) fn new(most: usize) -> Self {
         Self {
-            order: Vec::with_capacity(PARTS * most),
+            orders: [(); PARTS].map(|()| Vec::with_capacity(most)),
             slots: Vec::with_capacity(most),
             free: Vec::with_capacity(most),
             most,
@@ -112,7 +111,8 @@ impl<D> Aggregates<D> {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.order.capacity() * size_of::<(Place, u32)>()
+        let places: usize = self.orders.iter().map(Vec::capacity).sum();
+        places * size_of::<(Place, u32)>()
             + self.slots.capacity() * size_of::<Option<Aggregate<D>>>()
             + self.free.capacity() * size_of::<u32>()
     }
@@ -142,7 +142,7 @@ impl<D> Aggregates<D> {
     /// The one that a flow is in, and in which order. Cost: O(log n) comparisons for each order.
     fn find(&self, origin: Origin, flow: &Fields) -> Option<(u32, SpanOrder)> {
         SpanOrder::ALL.into_iter().find_map(|order| {
-            let slot = self.last_from(&Place::of(origin, order, flow))?;
+            let slot = self.last_from(order, &Place::of(origin, order, flow))?;
             let one = self.at(slot)?;
             let part = one.parts[order as usize].as_ref()?;
             (one.origin == origin && part.span.holds(flow)).then_some((slot, order))
@@ -150,9 +150,10 @@ impl<D> Aggregates<D> {
     }
 
     /// The last one that begins at a place or before it.
-    fn last_from(&self, place: &Place) -> Option<u32> {
-        let behind = self.order.partition_point(|(start, _)| start <= place);
-        Some(self.order.get(behind.checked_sub(1)?)?.1)
+    fn last_from(&self, order: SpanOrder, place: &Place) -> Option<u32> {
+        let places = &self.orders[order as usize];
+        let behind = places.partition_point(|(start, _)| start <= place);
+        Some(places.get(behind.checked_sub(1)?)?.1)
     }
 
     /// Takes a part out; gives the aggregate when it was the last. Cost: O(n) places moved.
@@ -161,8 +162,9 @@ impl<D> Aggregates<D> {
         let part = one.parts[order as usize].take()?;
         let [place, _] = Place::ends(one.origin, &part.span);
         let last = one.parts.iter().all(Option::is_none);
-        if let Ok(at) = self.order.binary_search_by(|(start, _)| start.cmp(&place)) {
-            self.order.remove(at);
+        let places = &mut self.orders[order as usize];
+        if let Ok(at) = places.binary_search_by(|(start, _)| start.cmp(&place)) {
+            places.remove(at);
         }
         if !last {
             return None;
@@ -174,7 +176,7 @@ impl<D> Aggregates<D> {
     /// One that has a flow of the span in a part of its order.
     fn overlapping(&self, origin: Origin, span: &Span) -> Option<u32> {
         let [first, last] = Place::ends(origin, span);
-        let slot = self.last_from(&last)?;
+        let slot = self.last_from(span.order(), &last)?;
         let one = self.at(slot)?;
         let part = one.parts[span.order() as usize].as_ref()?;
         let [start, end] = Place::ends(one.origin, &part.span);
@@ -193,8 +195,9 @@ impl<D> Aggregates<D> {
         };
         for part in one.parts.iter().flatten() {
             let [place, _] = Place::ends(one.origin, &part.span);
-            let at = self.order.partition_point(|(start, _)| *start < place);
-            self.order.insert(at, (place, slot));
+            let places = &mut self.orders[part.span.order() as usize];
+            let at = places.partition_point(|(start, _)| *start < place);
+            places.insert(at, (place, slot));
         }
         if let Some(home) = self.slots.get_mut(slot as usize) {
             *home = Some(one);
@@ -228,30 +231,34 @@ impl<D> Aggregates<D> {
     pub(super) fn check(&self, now: Generation) -> Result<(), &'static str> {
         let all = || self.slots.iter().flatten();
         let parts = all().flat_map(|one| &one.parts).flatten().count();
-        if self.len() > self.most || all().count() != self.len() || parts != self.order.len() {
+        if self.len() > self.most
+            || all().count() != self.len()
+            || parts != self.orders.iter().map(Vec::len).sum::<usize>()
+        {
             return Err("aggregates are miscounted");
         }
         if all().any(|one| one.parts.iter().all(Option::is_none)) {
             return Err("an aggregate stands for nobody");
         }
-        let mut behind = None;
-        for (place, slot) in &self.order {
-            let part = self.at(*slot).and_then(|one| {
-                let mut parts = one.parts.iter().flatten();
-                let part = parts.find(|part| Place::ends(one.origin, &part.span)[0] == *place)?;
-                Some((one.origin, part))
-            });
-            let Some((origin, part)) = part else {
-                return Err("an aggregate stands in the order and nowhere else");
-            };
-            let [first, last] = Place::ends(origin, &part.span);
-            if last < first || behind.is_some_and(|behind| first <= behind) {
-                return Err("aggregates overlap");
+        for order in SpanOrder::ALL {
+            let mut behind = None;
+            for (place, slot) in &self.orders[order as usize] {
+                let part = self.at(*slot).and_then(|one| {
+                    let part = one.parts[order as usize].as_ref()?;
+                    Some((one.origin, part))
+                });
+                let Some((origin, part)) = part else {
+                    return Err("an aggregate stands in the order and nowhere else");
+                };
+                let [first, last] = Place::ends(origin, &part.span);
+                if first != *place || last < first || behind.is_some_and(|behind| first <= behind) {
+                    return Err("aggregates overlap");
+                }
+                if part.stamp > now {
+                    return Err("an aggregate's stamp is from the future");
+                }
+                behind = Some(last);
             }
-            if part.stamp > now {
-                return Err("an aggregate's stamp is from the future");
-            }
-            behind = Some(last);
         }
         Ok(())
     }

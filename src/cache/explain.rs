@@ -185,7 +185,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     ///  log of `regions`
     ///  sources: 8 x the power of two from sessions / 2 on, where there is a limit for a source
     ///  zones: as many, where there is a limit for a zone
-    ///  aggregates: 388 and a slot each
+    ///  aggregates: 484 and a slot each
     ///  ghosts:  8 x the power of two from sessions on, with S3-FIFO
     /// ```
     ///

@@ -2,7 +2,7 @@
 //!
 //! Apart from [`Pattern`] because a box of flows has a mask on each side, and who looks up one of many boxes tries each kind of
 //! mask that occurs: whoever chooses the kinds chooses the cost. Spans have no masks. Those of one order that are apart are found by
-//! one search, and there are four orders.
+//! one search, and there are five orders.
 //!
 //! ```text
 //!  order             destination     its port   source         its port
@@ -10,6 +10,7 @@
 //!  by port           any              22        any            any        a sweep of many hosts for one port
 //!  by source         any             any        203.0.113.9    any        whatever comes from a host that is locked out
 //!  by source port    198.51.100.1    0 - 442    192.0.2.1      40000      a scan, where rules read source ports
+//!  by both ports     198.51.100/24   22         192.0.2.1      40000      a sweep, where rules read source ports
 //! ```
 
 use core::fmt;
@@ -28,6 +29,8 @@ pub enum SpanOrder {
     Source,
     /// Source port, source, destination, destination port.
     SourcePort,
+    /// Destination port, source port, source, destination.
+    Ports,
 }
 
 const DESTINATION: usize = 0;
@@ -37,11 +40,12 @@ const SOURCE_PORT: usize = 3;
 
 impl SpanOrder {
     /// All orders.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Destination,
         Self::Port,
         Self::Source,
         Self::SourcePort,
+        Self::Ports,
     ];
 
     const fn fields(self) -> [usize; 4] {
@@ -50,6 +54,7 @@ impl SpanOrder {
             Self::Port => [DESTINATION_PORT, DESTINATION, SOURCE, SOURCE_PORT],
             Self::Source => [SOURCE, DESTINATION, DESTINATION_PORT, SOURCE_PORT],
             Self::SourcePort => [SOURCE_PORT, SOURCE, DESTINATION, DESTINATION_PORT],
+            Self::Ports => [DESTINATION_PORT, SOURCE_PORT, SOURCE, DESTINATION],
         }
     }
 
@@ -367,7 +372,7 @@ mod tests {
         let seeds: Vec<[usize; 4]> = (0..600).map(|_| [one(), one(), one(), one()]).collect();
         let mut kept = 0;
         for (n, [at, near @ ..]) in seeds.into_iter().enumerate() {
-            let order = SpanOrder::ALL[n % 4];
+            let order = SpanOrder::ALL[n % SpanOrder::ALL.len()];
             let flow = &world[at];
             let mut span = Span::class_of(flow, order);
             let mut patterns = Vec::new();
