@@ -22,97 +22,21 @@
 //! Cost of a lookup in a bucket of n rules: three probes, n / 4096 summaries, ten words for each chunk that may match, and
 //! the rules that match. Of an edit: one probe a level, at most 160 words.
 
+mod cell;
+mod check;
+mod find;
+mod nibble;
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+pub(super) use self::cell::Cell;
+use self::cell::{BUCKET, LIST, LIST_AGAIN, LIST_MAX, ONE};
+use self::nibble::{Groups, erase, is_exact, mark, nibbles, summarize};
 use super::pool::{NONE, Pool};
-use super::rule::{Dimension, Flow, Rule};
+use super::rule::{Dimension, Rule};
 use super::table::{Slot, Table};
-use super::visit::Visit;
-
-/// What a key has: a rule, a list or a bucket. 32 bytes, on a boundary of 32, so that it never straddles a cache line.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(32))]
-pub(super) struct Cell {
-    /// Kind in the upper 8 bits, key in the lower 48.
-    kind_key: u64,
-    content: Rule,
-}
-
-const _: () = assert!(size_of::<Cell>() == 32);
-
-const ONE: u64 = 1 << 56;
-const LIST: u64 = 2 << 56;
-const BUCKET: u64 = 3 << 56;
-const KEY_MASK: u64 = (1 << 48) - 1;
-
-/// Most rules of a list.
-const LIST_MAX: usize = if cfg!(any(test, miri, fuzzing)) {
-    4
-} else {
-    24
-};
-/// At so few rules, all of them in its chunks, a bucket becomes a list again.
-const LIST_AGAIN: usize = LIST_MAX / 2;
-
-impl Cell {
-    fn one(key: u64, rule: Rule) -> Self {
-        Self {
-            kind_key: ONE | key,
-            content: rule,
-        }
-    }
-
-    fn list(key: u64, base: u32, count: usize) -> Self {
-        let mut content = super::pool::Pooled::BLANK;
-        let Rule {
-            value, slot_any, ..
-        } = &mut content;
-        *value = base;
-        *slot_any = count as u32;
-        Self {
-            kind_key: LIST | key,
-            content,
-        }
-    }
-
-    fn bucket(key: u64, number: u32) -> Self {
-        Self {
-            kind_key: BUCKET | key,
-            ..Self::list(key, number, 0)
-        }
-    }
-
-    fn kind(&self) -> u64 {
-        self.kind_key & !KEY_MASK
-    }
-
-    fn base(&self) -> u32 {
-        self.content.value
-    }
-
-    fn count(&self) -> usize {
-        self.content.slot_any as usize
-    }
-}
-
-impl Slot for Cell {
-    const EMPTY: Self = Self {
-        kind_key: 0,
-        content: <Rule as super::pool::Pooled>::BLANK,
-    };
-
-    #[inline]
-    fn is_empty(&self) -> bool {
-        self.kind_key == 0
-    }
-
-    #[inline]
-    fn key(&self) -> u64 {
-        self.kind_key & KEY_MASK
-    }
-}
 
 /// Where a rule that is in a bucket lies.
 #[derive(Clone, Copy, Debug)]
@@ -157,8 +81,6 @@ pub(super) struct Buckets {
     below: Table<Cell>,
     places: Table<Whereabouts>,
 }
-
-type Groups = [[u64; 16]; 10];
 
 #[derive(Debug)]
 struct Bucket {
@@ -534,293 +456,6 @@ impl Buckets {
     fn bucket_mut(&mut self, number: u32) -> Option<&mut Bucket> {
         self.buckets.get_mut(number as usize)?.as_deref_mut()
     }
-
-    /// Gives priority and slot of every rule of a cell that admits the flow to `visit`.
-    #[inline]
-    pub(super) fn admitting(&self, cell: &Cell, flow: &Flow, visit: &mut impl Visit) {
-        match cell.kind() {
-            ONE => {
-                if cell.content.admits(flow) {
-                    visit.visit(cell.content.priority, cell.content.slot());
-                }
-            }
-            LIST => {
-                for rule in self.rules.block(cell.base(), cell.count()) {
-                    if rule.admits(flow) {
-                        visit.visit(rule.priority, rule.slot());
-                    }
-                }
-            }
-            _ => self.admitting_bucket(cell.base(), flow, visit),
-        }
-    }
-
-    fn admitting_bucket(&self, number: u32, flow: &Flow, visit: &mut impl Visit) {
-        let Some(Some(bucket)) = self.buckets.get(number as usize) else {
-            return;
-        };
-        for (at, dimension) in Dimension::ALL.into_iter().enumerate().skip(bucket.level) {
-            if bucket.split.get(at).is_some_and(|&rules| rules > 0) {
-                let key = key_below(number, value_in(at, flow.value(dimension)));
-                if let Some(cell) = self.below.get(key) {
-                    self.admitting(&cell, flow, visit);
-                }
-            }
-        }
-        let nibbles = nibbles_of(flow);
-        let summaries = bucket.summaries.iter().zip(&bucket.firsts);
-        for ((summary, first), chunks) in summaries.zip(bucket.chunks.chunks(64)) {
-            if !visit.wants(*first) {
-                continue;
-            }
-            let mut may = if chunks.len() < 3 {
-                u64::MAX >> (64 - chunks.len())
-            } else {
-                intersect(summary, &nibbles)
-            };
-            while may != 0 {
-                let chunk = chunks.get(may.trailing_zeros() as usize);
-                may &= may - 1;
-                let Some(chunk) = chunk else {
-                    break;
-                };
-                if !visit.wants(chunk.first) {
-                    continue;
-                }
-                let block = self.rules.block(chunk.base, chunk.count);
-                let candidates = intersect(&chunk.groups, &nibbles);
-                let mut sure = candidates & chunk.exact;
-                while sure != 0 {
-                    if let Some(rule) = block.get(sure.trailing_zeros() as usize) {
-                        visit.visit(rule.priority, rule.slot());
-                    }
-                    sure &= sure - 1;
-                }
-                let mut unsure = candidates & !chunk.exact;
-                while unsure != 0 {
-                    if let Some(rule) = block.get(unsure.trailing_zeros() as usize) {
-                        if rule.admits(flow) {
-                            visit.visit(rule.priority, rule.slot());
-                        }
-                    }
-                    unsure &= unsure - 1;
-                }
-            }
-        }
-    }
-
-    /// Gives every rule of a cell that some flow meets together with `region` to `visit`.
-    pub(super) fn meeting(&self, cell: &Cell, region: &Rule, visit: &mut impl FnMut(&Rule)) {
-        match cell.kind() {
-            ONE => {
-                if cell.content.meets(region) {
-                    visit(&cell.content);
-                }
-            }
-            LIST => {
-                let list = self.rules.block(cell.base(), cell.count());
-                list.iter()
-                    .filter(|rule| rule.meets(region))
-                    .for_each(visit);
-            }
-            _ => self.meeting_bucket(cell.base(), region, visit),
-        }
-    }
-
-    fn meeting_bucket(&self, number: u32, region: &Rule, visit: &mut impl FnMut(&Rule)) {
-        let Some(Some(bucket)) = self.buckets.get(number as usize) else {
-            return;
-        };
-        for (at, dimension) in Dimension::ALL.into_iter().enumerate().skip(bucket.level) {
-            let (first, last) = region.span(dimension);
-            for &value in bucket
-                .values
-                .range(value_in(at, first)..=value_in(at, last))
-            {
-                if let Some(cell) = self.below.get(key_below(number, value)) {
-                    self.meeting(&cell, region, visit);
-                }
-            }
-        }
-        for chunk in &bucket.chunks {
-            let mut candidates = u64::MAX >> (64 - chunk.count.clamp(1, 64));
-            for (group, nibbles) in chunk.groups.iter().zip(nibbles(region)) {
-                let words = group.iter().enumerate();
-                candidates &= words
-                    .filter(|(v, _)| nibbles >> v & 1 == 1)
-                    .fold(0, |any, (_, word)| any | word);
-            }
-            let block = self.rules.block(chunk.base, chunk.count);
-            while candidates != 0 {
-                if let Some(rule) = block.get(candidates.trailing_zeros() as usize) {
-                    if rule.meets(region) {
-                        visit(rule);
-                    }
-                }
-                candidates &= candidates - 1;
-            }
-        }
-    }
-
-    /// The rule of a slot in a cell. Cost: as [`take`](Self::take).
-    pub(super) fn find(&self, cell: &Cell, slot: u32) -> Option<Rule> {
-        match cell.kind() {
-            ONE => Some(cell.content).filter(|rule| rule.slot() == slot),
-            LIST => {
-                let list = self.rules.block(cell.base(), cell.count());
-                list.iter().find(|rule| rule.slot() == slot).copied()
-            }
-            _ => {
-                let place = self.places.get(u64::from(slot) + 1)?;
-                match place.holder {
-                    Holder::Chunks(number) => {
-                        let bucket = self.buckets.get(number as usize)?.as_ref()?;
-                        let chunk = bucket.chunks.get(place.at as usize / CHUNK)?;
-                        Some(self.rules.at(chunk.base + place.at % CHUNK as u32))
-                    }
-                    Holder::Below(key) => {
-                        let cell = self.below.get(key)?;
-                        (cell.kind() != BUCKET).then(|| self.find(&cell, slot))?
-                    }
-                }
-            }
-        }
-    }
-
-    /// Tests one cell and all below it: gives the number of its rules, each given to `seen`.
-    pub(super) fn check(
-        &self,
-        cell: &Cell,
-        seen: &mut dyn FnMut(&Rule),
-    ) -> Result<usize, &'static str> {
-        match cell.kind() {
-            ONE => {
-                seen(&cell.content);
-                Ok(1)
-            }
-            LIST => {
-                let list = self.rules.block(cell.base(), cell.count());
-                if list.len() != cell.count() || !(2..=LIST_MAX).contains(&list.len()) {
-                    return Err("bucket: length of a list");
-                }
-                list.iter().for_each(seen);
-                Ok(list.len())
-            }
-            _ => self.check_bucket(cell, seen),
-        }
-    }
-
-    fn check_bucket(
-        &self,
-        cell: &Cell,
-        seen: &mut dyn FnMut(&Rule),
-    ) -> Result<usize, &'static str> {
-        let number = cell.base();
-        let Some(Some(bucket)) = self.buckets.get(number as usize) else {
-            return Err("bucket: none of that number");
-        };
-        if bucket.key != cell.key() {
-            return Err("bucket: another cell's");
-        }
-        let mut total = 0;
-        let mut split = [0; 3];
-        for &value in &bucket.values {
-            let key = key_below(number, value);
-            let below = self
-                .below
-                .get(key)
-                .ok_or("bucket: a value without a cell")?;
-            let mut fault = false;
-            let count = self.check(&below, &mut |rule| {
-                fault |= bucket.way(rule).map(|(v, _)| v) != Some(value);
-                let place = self.places.get(u64::from(rule.slot()) + 1);
-                fault |= match place.map(|p| p.holder) {
-                    Some(Holder::Below(k)) => below.kind() != BUCKET && k != key,
-                    Some(Holder::Chunks(_)) => below.kind() != BUCKET,
-                    None => true,
-                };
-                seen(rule);
-            })?;
-            if fault {
-                return Err("bucket: a rule in the wrong cell");
-            }
-            total += count;
-            if let Some(split) = split.get_mut((value >> 22) as usize) {
-                *split += count;
-            }
-        }
-        if split != bucket.split {
-            return Err("bucket: count of rules below");
-        }
-        if bucket.summaries.len() != bucket.chunks.len().div_ceil(64) {
-            return Err("bucket: count of summaries");
-        }
-        let mut summary: Groups = [[0; 16]; 10];
-        for (index, chunk) in bucket.chunks.iter().enumerate() {
-            let mut groups: Groups = [[0; 16]; 10];
-            let block = self.rules.block(chunk.base, chunk.count);
-            let full = index + 1 < bucket.chunks.len();
-            if block.len() != chunk.count || block.is_empty() || full && block.len() != CHUNK {
-                return Err("bucket: length of a chunk");
-            }
-            for (at, rule) in block.iter().enumerate() {
-                if bucket.way(rule).is_some() {
-                    return Err("bucket: a rule in the chunks that belongs below");
-                }
-                mark(&mut groups, &nibbles(rule), at);
-                mark(&mut summary, &nibbles(rule), index % 64);
-                let place = self.places.get(u64::from(rule.slot()) + 1);
-                let here = (Holder::Chunks(number), (index * CHUNK + at) as u32);
-                if place.map(|p| (p.holder, p.at)) != Some(here) {
-                    return Err("bucket: whereabouts of a rule");
-                }
-                seen(rule);
-            }
-            let exact = (0..).zip(block).fold(0, |exact, (at, rule)| {
-                exact | u64::from(is_exact(rule)) << at
-            });
-            if chunk.first != earliest(block) || chunk.exact != exact {
-                return Err("bucket: summary of a chunk");
-            }
-            if *chunk.groups != groups {
-                return Err("bucket: bits of a chunk");
-            }
-            total += block.len();
-            if index % 64 == 63 || !full {
-                if bucket.summaries.get(index / 64).map(|s| **s) != Some(summary) {
-                    return Err("bucket: bits of a summary");
-                }
-                summary = [[0; 16]; 10];
-            }
-        }
-        for (at, first) in bucket.firsts.iter().enumerate() {
-            if *first != bucket.first_of(at) {
-                return Err("bucket: earliest of a summary");
-            }
-        }
-        if bucket.firsts.len() != bucket.summaries.len() {
-            return Err("bucket: count of summaries");
-        }
-        if total != bucket.len || total == 0 {
-            return Err("bucket: count of rules");
-        }
-        Ok(total)
-    }
-
-    /// Tests the tables, once all cells are tested.
-    pub(super) fn check_tables(&self) -> Result<(), &'static str> {
-        self.below.check()?;
-        self.places.check()?;
-        let open = self.buckets.iter().filter(|b| b.is_some()).count();
-        if open != self.len() {
-            return Err("bucket: count of buckets");
-        }
-        let values: usize = self.buckets.iter().flatten().map(|b| b.values.len()).sum();
-        if values != self.below.len() {
-            return Err("bucket: cells below that no bucket knows");
-        }
-        Ok(())
-    }
 }
 
 impl Bucket {
@@ -832,9 +467,7 @@ impl Bucket {
             .skip(self.level)
             .find_map(|(at, dimension)| Some((value_in(at, rule.exact(dimension)?), at)))
     }
-}
 
-impl Bucket {
     /// The earliest priority in the chunks of a summary.
     fn first_of(&self, summary: usize) -> u64 {
         let chunks = self.chunks.chunks(64).nth(summary).unwrap_or(&[]);
@@ -863,20 +496,6 @@ fn earliest(rules: &[Rule]) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-/// Whether a rule admits exactly the flows that have its nibbles: it asks for nothing else, and its port ranges are whole blocks.
-fn is_exact(rule: &Rule) -> bool {
-    let whole = |(first, width): (u16, u16)| {
-        let last = first.wrapping_add(width);
-        // Nibbles below the one where the ends part must run from 0 to 15.
-        let below = match (first ^ last).checked_ilog2() {
-            None => 0,
-            Some(bit) => (1u16 << (bit / 4 * 4)) - 1,
-        };
-        first & below == 0 && last & below == below
-    };
-    rule.asks_protocol_at_most() && whole(rule.source_ports()) && whole(rule.destination_ports())
-}
-
 /// A value with the number of its dimension above it: 24 bits.
 fn value_in(dimension: usize, value: u32) -> u32 {
     (dimension as u32) << 22 | value
@@ -884,77 +503,4 @@ fn value_in(dimension: usize, value: u32) -> u32 {
 
 fn key_below(bucket: u32, value: u32) -> u64 {
     u64::from(bucket) << 24 | u64::from(value)
-}
-
-/// The nibbles that a rule admits, a set for each group.
-fn nibbles(rule: &Rule) -> [u16; 10] {
-    let mut sets = [u16::MAX; 10];
-    let (ports, protocol) = sets.split_at_mut(8);
-    let sides = [rule.destination_ports(), rule.source_ports()];
-    for (side, (first, width)) in ports.chunks_mut(4).zip(sides) {
-        let last = first.wrapping_add(width);
-        let mut shift = 12;
-        for set in side {
-            let (from, to) = (first >> shift & 15, last >> shift & 15);
-            *set = (u16::MAX >> (15 - to)) & (u16::MAX << from);
-            if from != to {
-                break;
-            }
-            shift -= 4;
-        }
-    }
-    if let (Some(value), [high, low]) = (rule.protocol(), protocol) {
-        *high = 1 << (value >> 4);
-        *low = 1 << (value & 15);
-    }
-    sets
-}
-
-/// The nibbles of a flow.
-fn nibbles_of(flow: &Flow) -> [u8; 10] {
-    let (d, s, p) = (flow.destination_port, flow.source_port, flow.protocol());
-    let nibble = |port: u16, shift: u32| (port >> shift & 15) as u8;
-    [
-        nibble(d, 12),
-        nibble(d, 8),
-        nibble(d, 4),
-        nibble(d, 0),
-        nibble(s, 12),
-        nibble(s, 8),
-        nibble(s, 4),
-        nibble(s, 0),
-        p >> 4,
-        p & 15,
-    ]
-}
-
-fn mark(groups: &mut Groups, nibbles: &[u16; 10], at: usize) {
-    for (group, set) in groups.iter_mut().zip(nibbles) {
-        for (value, word) in group.iter_mut().enumerate() {
-            *word |= u64::from(set >> value & 1) << at;
-        }
-    }
-}
-
-fn erase(groups: &mut Groups, at: usize) {
-    for word in groups.iter_mut().flatten() {
-        *word &= !(1 << at);
-    }
-}
-
-/// Makes a chunk's bit in a summary what the chunk says.
-fn summarize(summary: &mut Groups, groups: &Groups, at: usize) {
-    for (mine, theirs) in summary.iter_mut().flatten().zip(groups.iter().flatten()) {
-        *mine = *mine & !(1 << at) | u64::from(*theirs != 0) << at;
-    }
-}
-
-#[inline]
-fn intersect(groups: &Groups, nibbles: &[u8; 10]) -> u64 {
-    groups
-        .iter()
-        .zip(nibbles)
-        .fold(u64::MAX, |all, (group, &nibble)| {
-            all & group[usize::from(nibble & 15)]
-        })
 }
