@@ -71,6 +71,9 @@ const RULES_PER_PROBE: usize = 8;
 /// fewer than `WALK_FROM`. Lists made by hand or by machine have 6 to 600; a crafted one needs less than 4 to hurt.
 const WALK_UNTIL: usize = 6;
 const WALK_FROM: usize = 5;
+/// With fewer rules than so many for each pair of lengths in use, the walk answers without a look at the tries: only sets that
+/// are crafted have so few.
+const WALK_AT_ONCE: usize = 2;
 /// Slots that an edit adds to a walk that is being built.
 pub(super) const WALK_STEP: u32 = 8;
 const ALL: u32 = u32::MAX;
@@ -250,7 +253,7 @@ impl<A: Bits> Space<A> {
                 is_cut: false,
             }
         };
-        if can_walk && self.len <= SMALL {
+        if can_walk && (self.len <= SMALL || self.len < self.lengths.len() * WALK_AT_ONCE) {
             return walk(visit);
         }
         let Some((sources, destinations)) = self.gather(addresses, room) else {
@@ -345,73 +348,87 @@ impl<A: Bits> Space<A> {
         for (cell, (_, hash)) in cells.iter_mut().zip(batch) {
             *cell = self.pairs.peek(*hash);
         }
-        for (cell, &(key, hash)) in cells.iter().zip(batch) {
-            if cell.is_empty() {
-                continue;
+        // Single rules first: they cost least, and what comes later than one of them may be passed over.
+        let mut many = 0u32;
+        for (at, (cell, &(key, hash))) in cells.iter_mut().zip(batch).enumerate() {
+            if !cell.is_empty() && cell.key() != key {
+                *cell = self.pairs.get_hashed(key, hash).unwrap_or(Cell::EMPTY);
             }
-            if cell.key() == key {
+            if cell.is_one() {
                 self.buckets.admitting(cell, flow, visit);
-            } else if let Some(cell) = self.pairs.get_hashed(key, hash) {
-                self.buckets.admitting(&cell, flow, visit);
+            } else if !cell.is_empty() {
+                many |= 1 << at;
             }
+        }
+        while many != 0 {
+            if let Some(cell) = cells.get(many.trailing_zeros() as usize) {
+                if visit.wants(cell.first()) {
+                    self.buckets.admitting(cell, flow, visit);
+                }
+            }
+            many &= many - 1;
         }
     }
 
-    /// Gives every rule that some flow of a region meets to `visit`. A side that is `None` is any address.
+    /// Gives every rule that some flow of a region meets to `visit`, and returns how many prefixes and pairs it looked at. A side
+    /// that is `None` is any address.
     ///
-    /// Cost: with S and D prefixes that the region touches on each side, O(S + D) and the lesser of a probe for each pair
-    /// allowed among them and a pass over all pairs.
+    /// Cost: with S and D prefixes that the region touches on each side, O(S + D), and the lesser of a probe for each pair
+    /// allowed among them and a pass over all pairs. A region of any source and any destination takes the pass at once.
     pub(super) fn meeting(
         &self,
         source: Option<Prefix<A>>,
         destination: Option<Prefix<A>>,
         region: &Rule,
         visit: &mut impl FnMut(&Rule),
-    ) {
+    ) -> usize {
+        let any = |side: Option<Prefix<A>>| side.is_none_or(|(_, len)| len == 0);
+        if any(source) && any(destination) {
+            for cell in self.pairs.iter() {
+                self.buckets.meeting(&cell, region, visit);
+            }
+            return self.pairs.len();
+        }
         let sources = touched(&self.sources, source);
         let destinations = touched(&self.destinations, destination);
-        if let (Some(sources), Some(destinations)) = (&sources, &destinations) {
-            let mut by_bit: [Vec<&Hit>; 64] = [const { Vec::new() }; 64];
-            for hit in destinations {
-                by_bit[hit.partner as usize & 63].push(hit);
-            }
-            let probes = |limit: usize| {
-                let mut total = 0;
-                for hit in sources {
-                    let mut allowed = hit.partners;
-                    while allowed != 0 && total <= limit {
-                        total += by_bit[allowed.trailing_zeros() as usize & 63].len();
-                        allowed &= allowed - 1;
-                    }
-                }
-                total
-            };
-            if probes(self.pairs.len()) <= self.pairs.len() {
-                for source in sources {
-                    let mut allowed = source.partners;
-                    while allowed != 0 {
-                        let bit = allowed.trailing_zeros() as usize & 63;
-                        allowed &= allowed - 1;
-                        for destination in &by_bit[bit] {
-                            if destination.partners >> source.partner & 1 == 1 {
-                                let key = pair_key(source.number, destination.number);
-                                if let Some(cell) = self.pairs.get(key) {
-                                    self.buckets.meeting(&cell, region, visit);
-                                }
-                            }
-                        }
-                    }
-                }
-                return;
+        let walked = sources.len() + destinations.len();
+        let mut by_bit: [Vec<&Hit>; 64] = [const { Vec::new() }; 64];
+        for hit in &destinations {
+            by_bit[hit.partner as usize & 63].push(hit);
+        }
+        let mut allowed = 0;
+        for hit in &sources {
+            let lengths = bits(hit.partners).map(|bit| by_bit[bit].len());
+            allowed += lengths.sum::<usize>();
+            if allowed > self.pairs.len() {
+                self.meet_all(&sources, &destinations, region, visit);
+                return walked + self.pairs.len();
             }
         }
-        let sources = sources.map(|hits| Numbers::of(&hits));
-        let destinations = destinations.map(|hits| Numbers::of(&hits));
+        for source in &sources {
+            let partners = bits(source.partners).flat_map(|bit| &by_bit[bit]);
+            for destination in partners.filter(|d| d.partners >> source.partner & 1 == 1) {
+                let key = pair_key(source.number, destination.number);
+                if let Some(cell) = self.pairs.get(key) {
+                    self.buckets.meeting(&cell, region, visit);
+                }
+            }
+        }
+        walked + allowed
+    }
+
+    /// [`meeting`](Self::meeting) by a pass over all pairs.
+    fn meet_all(
+        &self,
+        sources: &[Hit],
+        destinations: &[Hit],
+        region: &Rule,
+        visit: &mut impl FnMut(&Rule),
+    ) {
+        let (sources, destinations) = (Numbers::of(sources), Numbers::of(destinations));
         for cell in self.pairs.iter() {
             let (from, to) = ((cell.key() >> 24) as u32, cell.key() as u32 & 0xff_ffff);
-            if sources.as_ref().is_none_or(|set| set.holds(from))
-                && destinations.as_ref().is_none_or(|set| set.holds(to))
-            {
+            if sources.holds(from) && destinations.holds(to) {
                 self.buckets.meeting(&cell, region, visit);
             }
         }
@@ -480,12 +497,21 @@ impl<A: Bits> Space<A> {
 /// Priority and age of rules, by slot.
 type Walked = BTreeMap<u32, (u64, u64)>;
 
-/// The prefixes that a region's side touches; none for "all of them".
-fn touched<A: Bits>(trie: &PrefixTrie<A>, side: Option<Prefix<A>>) -> Option<Vec<Hit>> {
-    let (bits, len) = side.filter(|&(_, len)| len > 0)?;
+/// The prefixes that a region's side touches.
+fn touched<A: Bits>(trie: &PrefixTrie<A>, side: Option<Prefix<A>>) -> Vec<Hit> {
+    let (bits, len) = side.unwrap_or((A::ZERO, 0));
     let mut hits = Vec::new();
     trie.touched(bits, len, &mut |record| hits.push(record.hit()));
-    Some(hits)
+    hits
+}
+
+/// The numbers of the bits that are set.
+fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let bit = (set != 0).then(|| set.trailing_zeros() as usize & 63);
+        set &= set.wrapping_sub(1);
+        bit
+    })
 }
 
 /// A set of prefixes by their numbers.
@@ -540,5 +566,43 @@ impl Slot for Lengths {
 
     fn key(&self) -> u64 {
         self.0 >> 32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Pattern;
+
+    /// A region with any address on one side costs what the other side touches, where the first has few prefixes.
+    #[test]
+    fn a_region_of_any_source_looks_at_what_its_destination_touches() {
+        let networks = if cfg!(miri) { 64 } else { 4_096 };
+        let any = (0, 0);
+        for turned in [false, true] {
+            let mut space = Space::<u32>::new(1);
+            for n in 0..networks {
+                let rule = Rule::new(&Pattern::ANY, 0, n);
+                let network = (10 << 24 | n << 8, 24);
+                let (source, destination) = if turned {
+                    (network, any)
+                } else {
+                    (any, network)
+                };
+                space.insert(source, destination, rule, n.into());
+            }
+            let region = Rule::new(&Pattern::ANY, 0, 0);
+            for (len, touched) in [(32, 1), (24, 1), (20, 16)] {
+                let side = Some((10 << 24, len));
+                let (source, destination) = if turned { (side, None) } else { (None, side) };
+                let mut met = 0;
+                let looked = space.meeting(source, destination, &region, &mut |_| met += 1);
+                assert_eq!(met, touched);
+                assert!(looked <= 1 + 2 * touched, "{looked} for {touched}");
+            }
+            let mut met = 0;
+            let looked = space.meeting(None, None, &region, &mut |_| met += 1);
+            assert_eq!((looked, met), (networks as usize, networks as usize));
+        }
     }
 }

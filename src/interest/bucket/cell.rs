@@ -39,24 +39,36 @@ impl Cell {
         }
     }
 
-    pub(super) fn list(key: u64, base: u32, count: usize) -> Self {
-        let mut content = Pooled::BLANK;
-        let Rule {
-            value, slot_any, ..
-        } = &mut content;
-        *value = base;
-        *slot_any = count as u32;
+    /// `first` is the earliest priority of its rules.
+    pub(super) fn list(key: u64, base: u32, count: usize, first: u64) -> Self {
+        let mut content = Rule::BLANK;
+        content.priority = first;
+        content.value = base;
+        content.slot_any = count as u32;
         Self {
             kind_key: LIST | key,
             content,
         }
     }
 
-    pub(super) fn bucket(key: u64, number: u32) -> Self {
+    /// `first` is no later than the earliest priority of its rules.
+    pub(super) fn bucket(key: u64, number: u32, first: u64) -> Self {
         Self {
             kind_key: BUCKET | key,
-            ..Self::list(key, number, 0)
+            ..Self::list(key, number, 0, first)
         }
+    }
+
+    /// The earliest priority of its rules; of a bucket's, perhaps that of one long gone.
+    #[inline]
+    pub(in crate::interest) fn first(&self) -> u64 {
+        self.content.priority
+    }
+
+    /// Whether it has one rule.
+    #[inline]
+    pub(in crate::interest) fn is_one(&self) -> bool {
+        self.kind() == ONE
     }
 
     pub(super) fn kind(&self) -> u64 {

@@ -25,6 +25,12 @@ impl Buckets {
                 if list.len() != cell.count() || !(2..=LIST_MAX).contains(&list.len()) {
                     return Err("bucket: length of a list");
                 }
+                let in_order = list
+                    .windows(2)
+                    .all(|two| two[0].priority <= two[1].priority);
+                if !in_order || list.first().map(|rule| rule.priority) != Some(cell.first()) {
+                    return Err("bucket: order of a list");
+                }
                 list.iter().for_each(seen);
                 Ok(list.len())
             }
@@ -55,6 +61,7 @@ impl Buckets {
             let mut fault = false;
             let count = self.check(&below, &mut |rule| {
                 fault |= bucket.way(rule).map(|(v, _)| v) != Some(value);
+                fault |= rule.priority < below.first() || rule.priority < cell.first();
                 let place = self.places.get(u64::from(rule.slot()) + 1);
                 fault |= match place.map(|p| p.holder) {
                     Some(Holder::Below(k)) => below.kind() != BUCKET && k != key,
@@ -86,6 +93,9 @@ impl Buckets {
                 return Err("bucket: length of a chunk");
             }
             for (at, rule) in block.iter().enumerate() {
+                if rule.priority < cell.first() {
+                    return Err("bucket: a rule earlier than its first");
+                }
                 if bucket.way(rule).is_some() {
                     return Err("bucket: a rule in the chunks that belongs below");
                 }

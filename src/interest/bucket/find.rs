@@ -9,7 +9,7 @@ use crate::interest::rule::{Dimension, Flow, Rule};
 use crate::interest::visit::Visit;
 
 impl Buckets {
-    /// Gives priority and slot of every rule of a cell that admits the flow to `visit`.
+    /// Gives priority and slot of every rule of a cell that admits the flow to `visit`, but for those that it does not want.
     #[inline]
     pub(in crate::interest) fn admitting(&self, cell: &Cell, flow: &Flow, visit: &mut impl Visit) {
         match cell.kind() {
@@ -20,6 +20,9 @@ impl Buckets {
             }
             LIST => {
                 for rule in self.rules.block(cell.base(), cell.count()) {
+                    if !visit.wants(rule.priority) {
+                        break;
+                    }
                     if rule.admits(flow) {
                         visit.visit(rule.priority, rule.slot());
                     }
@@ -36,7 +39,7 @@ impl Buckets {
         for (at, dimension) in Dimension::ALL.into_iter().enumerate().skip(bucket.level) {
             if bucket.split.get(at).is_some_and(|&rules| rules > 0) {
                 let key = key_below(number, value_in(at, flow.value(dimension)));
-                if let Some(cell) = self.below.get(key) {
+                if let Some(cell) = self.below.get(key).filter(|cell| visit.wants(cell.first())) {
                     self.admitting(&cell, flow, visit);
                 }
             }

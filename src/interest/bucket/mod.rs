@@ -4,7 +4,7 @@
 //! hundred thousand (any source, any destination) is still looked up by what its rules differ in.
 //!
 //! ```text
-//!  cell      one rule, or a list of up to 24, or the number of a bucket
+//!  cell      one rule, or a list of up to 24 by priority, or the number of a bucket; and the earliest priority in it
 //!  bucket    rules with one destination port   ─► a cell for each port    ┐
 //!            other rules with one zone         ─► a cell for each zone    ├ one hash table for all buckets
 //!            other rules with one source port  ─► a cell for each port    ┘
@@ -163,15 +163,9 @@ impl Buckets {
             ONE => {
                 let mut base = NONE;
                 self.rules.insert(&mut base, 0, 0, cell.content);
-                self.rules.insert(&mut base, 1, 1, rule);
-                Cell::list(key, base, 2)
+                self.lengthen(key, base, 1, rule)
             }
-            LIST if cell.count() < LIST_MAX => {
-                let mut base = cell.base();
-                self.rules
-                    .insert(&mut base, cell.count(), cell.count(), rule);
-                Cell::list(key, base, cell.count() + 1)
-            }
+            LIST if cell.count() < LIST_MAX => self.lengthen(key, cell.base(), cell.count(), rule),
             LIST => {
                 let number = self.open(key, level);
                 for i in 0..cell.count() as u32 {
@@ -180,11 +174,11 @@ impl Buckets {
                 }
                 self.rules.discard(cell.base(), cell.count());
                 self.put(number, rule);
-                Cell::bucket(key, number)
+                Cell::bucket(key, number, rule.priority.min(cell.first()))
             }
             _ => {
                 self.put(cell.base(), rule);
-                cell
+                Cell::bucket(key, cell.base(), rule.priority.min(cell.first()))
             }
         }
     }
@@ -271,13 +265,12 @@ impl Buckets {
         let bucket = self.buckets.get_mut(number as usize)?.take()?;
         self.vacant.push(number);
         let is_below = bucket.level > 0;
-        let mut base = NONE;
-        let mut count = 0;
+        let mut rest = None;
         for chunk in &bucket.chunks {
             for i in 0..chunk.count as u32 {
                 let rule = self.rules.at(chunk.base + i);
-                self.rules.insert(&mut base, count, count, rule);
-                count += 1;
+                // So few are never a bucket.
+                rest = Some(self.add(rest, bucket.key, rule, bucket.level));
                 let slot = rule.slot() + 1;
                 if is_below {
                     self.places.change(u64::from(slot), |_| Whereabouts {
@@ -291,15 +284,15 @@ impl Buckets {
             }
             self.rules.discard(chunk.base, chunk.count);
         }
-        match count {
-            0 => None,
-            1 => {
-                let rule = self.rules.at(base);
-                self.rules.discard(base, 1);
-                Some(Cell::one(bucket.key, rule))
-            }
-            _ => Some(Cell::list(bucket.key, base, count)),
-        }
+        rest
+    }
+
+    /// A list of `count` rules with one more, which goes behind those of its priority.
+    fn lengthen(&mut self, key: u64, mut base: u32, count: usize, rule: Rule) -> Cell {
+        let list = self.rules.block(base, count);
+        let at = list.partition_point(|held| held.priority <= rule.priority);
+        self.rules.insert(&mut base, count, at, rule);
+        Cell::list(key, base, count + 1, self.rules.at(base).priority)
     }
 
     fn shorten(&mut self, cell: Cell, at: usize) -> Cell {
@@ -311,7 +304,7 @@ impl Buckets {
             self.rules.discard(base, 1);
             Cell::one(cell.key(), last)
         } else {
-            Cell::list(cell.key(), base, count - 1)
+            Cell::list(cell.key(), base, count - 1, self.rules.at(base).priority)
         }
     }
 
