@@ -120,6 +120,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             if let Some(session) = self.sessions.get(*slot) {
                 let half = &session.halves[*direction as usize];
                 read ^= half.packets ^ session.last_seen.nanos() ^ session.stamp.number();
+                read ^= u64::from(session.visits) ^ u64::from(half.complete);
             }
         }
         // What the hooks keep lies behind what was read above.
