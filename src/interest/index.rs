@@ -213,8 +213,9 @@ impl<T> InterestIndex<T> {
 
     /// The first pattern, in the order of priority, that matches a flow.
     ///
-    /// Cost: as [`matches`](Self::matches), but for the sorting, and for patterns of one pair of prefixes: there, 64 or 4,096 at a
-    /// time are passed over where all of them come later than one already found. Allocates nothing.
+    /// Cost: as [`matches`](Self::matches), but for the sorting, and for what comes later than a pattern already found: all patterns
+    /// of a pair of prefixes, the rest of a short list, and 64 or 4,096 of a long one at a time are passed over. A linear walk
+    /// ends with the first. Allocates nothing.
     pub fn first(&self, flow: &Fields) -> Option<Match> {
         let mut visit = First {
             best: None,
