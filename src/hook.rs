@@ -143,10 +143,10 @@ pub trait Judge<P: Packet>: Hook {
         Some(Trigger::NONE)
     }
 
-    /// Reads what [`judge`](Self::judge) will read of the hook's own state for the first packet of this flow; `flow` is the key as
-    /// it arrives. Otherwise as [`Hook::warm`]. Default: reads nothing.
-    fn warm_new(&self, flow: &P::Key) -> u64 {
-        let _ = flow;
+    /// Reads what [`judge`](Self::judge) will read of the hook's own state for the first packets of these flows, at most 32; they
+    /// are the keys as they arrive. Otherwise as [`Hook::warm`]. Default: reads nothing.
+    fn warm_new(&self, flows: &[P::Key]) -> u64 {
+        let _ = flows;
         0
     }
 

@@ -141,9 +141,10 @@ pub trait Walk<P: Packet>: Pipeline {
     /// Whether every step can decide this packet. Changes nothing.
     fn fits(&self, destiny: &Self::Destiny, packet: &P, context: &Context) -> bool;
 
-    /// Has every hook [read](Judge::warm_new) what judging the first packet of this flow will read. Default: reads nothing.
-    fn warm_new(&self, flow: &P::Key) -> u64 {
-        let _ = flow;
+    /// Has every hook [read](Judge::warm_new) what judging the first packets of these flows will read. Default: reads
+    /// nothing.
+    fn warm_new(&self, flows: &[P::Key]) -> u64 {
+        let _ = flows;
         0
     }
 
@@ -532,8 +533,8 @@ macro_rules! tuple_pipeline {
             }
 
             #[inline]
-            fn warm_new(&self, flow: &P::Key) -> u64 {
-                0 $(^ Judge::<P>::warm_new(&self.$i, flow))+
+            fn warm_new(&self, flows: &[P::Key]) -> u64 {
+                0 $(^ Judge::<P>::warm_new(&self.$i, flows))+
             }
 
             fn unfit(&self, destiny: &Self::Destiny, packet: &P, context: &Context) -> HookSet {

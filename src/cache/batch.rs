@@ -10,8 +10,8 @@ use crate::time::Instant;
 use crate::trie::{Indexed, KeyIndex};
 use crate::verdict::Outcome;
 
-/// Packets that are looked up together.
-const BURST: usize = 32;
+/// Packets that are looked up together, and sessions that are ended together.
+pub(super) const BURST: usize = 32;
 
 impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// [`process`](Self::process) for each packet in order, with the lookups of a burst done ahead. What comes out is the same
@@ -89,24 +89,31 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         }
     }
 
-    /// Reads what the first packets of flows will read: in the hooks, and where the replies' keys are going to be.
+    /// Reads what the first packets of flows will read: in the hooks, and where their keys and those of the replies are going to be.
     #[inline]
     fn warm_new<P: Packet<Key = K>>(&self, burst: &[P], found: &[Found])
     where
         H: Walk<P>,
     {
-        let mut read = 0;
+        let Some(first) = burst.first() else { return };
+        let (mut flows, mut replies) = ([first.key(); BURST], [first.key(); BURST]);
+        let mut new = 0;
         for (packet, found) in burst.iter().zip(found) {
             if *found != Found::Nothing {
                 continue;
             }
-            let key = packet.key();
-            read ^= self.hooks.warm_new(&key);
-            let reply = key.inverse();
-            let index = &self.indexes[Origin::Received as usize];
-            read ^= u64::from(reply.and_then(|key| index.find(&key)).unwrap_or(0));
+            if let (Some(flow), Some(reply)) = (flows.get_mut(new), replies.get_mut(new)) {
+                *flow = packet.key();
+                *reply = flow.inverse().unwrap_or(*flow);
+                new += 1;
+            }
         }
-        core::hint::black_box(read);
+        let (flows, replies) = (flows.get(..new), replies.get(..new));
+        if let (Some(flows), Some(replies)) = (flows, replies) {
+            let index = &self.indexes[Origin::Received as usize];
+            let read = index.warm_many(flows) ^ index.warm_many(replies);
+            core::hint::black_box(read ^ self.hooks.warm_new(flows));
+        }
     }
 
     /// Reads what processing will read of the sessions that were found, so that their misses in the machine's caches overlap.

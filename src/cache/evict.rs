@@ -12,6 +12,7 @@
 //! Established sessions make room for sessions that become established, and for nobody else. Apart from that a hand goes round the
 //! slots: [`maintain`](FlowCache::maintain) moves it to end idle sessions.
 
+use super::batch::BURST;
 use super::order::{Eviction, Ghosts, Links, Order, Tenants, Tick};
 use super::session::{Sessions, Slot};
 use super::sources::{By, Sources};
@@ -293,17 +294,45 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// Cost: O(budget).
     pub fn maintain(&mut self, now: Instant, budget: usize) -> usize {
         let mut ended = 0;
+        let (mut idle, mut waiting) = ([Slot(0); BURST], 0);
         let sessions = self.sessions.slots();
         for _ in 0..budget.min(sessions + self.aggregates.slots()) {
             let slot = self.next_slot();
             if let Some(aggregate) = (slot.0 as usize).checked_sub(sessions) {
                 ended += usize::from(self.end_idle_aggregate(aggregate as u32, now));
             } else if self.is_idle(slot, now) {
-                self.end(slot, End::Idle);
                 ended += 1;
+                idle[waiting] = slot;
+                waiting += 1;
+                if waiting == BURST {
+                    self.end_idle(&idle);
+                    waiting = 0;
+                }
             }
         }
+        self.end_idle(&idle[..waiting]);
         ended
+    }
+
+    /// Ends sessions that have idled out, at most a burst of them; their places in the index are read ahead together.
+    fn end_idle(&mut self, slots: &[Slot]) {
+        for direction in [Direction::Original, Direction::Reply] {
+            let session = |slot: &Slot| self.sessions.get(*slot);
+            let mut keys = slots
+                .iter()
+                .filter_map(session)
+                .map(|session| *session.key(direction));
+            let Some(first) = keys.next() else { return };
+            let mut read = [first; BURST];
+            for (to, key) in read.iter_mut().skip(1).zip(keys) {
+                *to = key;
+            }
+            let index = &self.indexes[Origin::Received as usize];
+            core::hint::black_box(index.warm_many(read.get(..slots.len()).unwrap_or(&[])));
+        }
+        for slot in slots {
+            self.end(*slot, End::Idle);
+        }
     }
 
     /// Ends the session of this key, either direction's; false when there is none.

@@ -131,8 +131,8 @@ impl<P: Packet, H: Walk<P>, O: Observer> Walk<P> for Observed<H, O> {
         self.hooks.fits(destiny, packet, context)
     }
 
-    fn warm_new(&self, flow: &P::Key) -> u64 {
-        self.hooks.warm_new(flow)
+    fn warm_new(&self, flows: &[P::Key]) -> u64 {
+        self.hooks.warm_new(flows)
     }
 
     fn unfit(&self, destiny: &Self::Destiny, packet: &P, context: &Context) -> HookSet {

@@ -167,8 +167,8 @@ impl<P: Packet, H: Walk<P>> Walk<P> for Shadowed<H> {
         self.hooks.settle(packet, context, verdict, destiny)
     }
 
-    fn warm_new(&self, flow: &P::Key) -> u64 {
-        self.hooks.warm_new(flow)
+    fn warm_new(&self, flows: &[P::Key]) -> u64 {
+        self.hooks.warm_new(flows)
     }
 
     fn unfit(&self, destiny: &Self::Destiny, packet: &P, context: &Context) -> HookSet {

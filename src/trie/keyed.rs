@@ -102,6 +102,13 @@ pub trait KeyIndex<K: Copy>: Sized + Debug {
     /// The ids of `keys`, in order, into `ids`.
     fn find_many(&self, keys: &[K], ids: &mut [Option<u32>]);
 
+    /// Reads what inserting or removing these keys is going to read, so that the misses in the machine's caches overlap; what it
+    /// gives means nothing. Default: reads nothing.
+    fn warm_many(&self, keys: &[K]) -> u64 {
+        let _ = keys;
+        0
+    }
+
     /// The bits of the subtree that `key` belongs to ([`LcIndex::subtree`]): a cookie that never goes stale.
     fn subtree(&self, key: &K) -> u32;
 
@@ -194,6 +201,18 @@ impl<K: Key, H: Seeded> KeyIndex<K> for LcIndex<K, H> {
     #[inline]
     fn find_many(&self, keys: &[K], ids: &mut [Option<u32>]) {
         self.find_many(keys, ids);
+    }
+    #[inline]
+    fn warm_many(&self, keys: &[K]) -> u64 {
+        let mut read = 0;
+        for keys in keys.chunks(STAGE) {
+            let mut headers = [0; STAGE];
+            for (header, key) in headers.iter_mut().zip(keys) {
+                *header = self.header(key);
+            }
+            read ^= self.warm_many_hashed(headers.get(..keys.len()).unwrap_or(&[]));
+        }
+        read
     }
     #[inline]
     fn subtree(&self, key: &K) -> u32 {
@@ -292,7 +311,7 @@ impl<H: HeaderHash> DualIndex<H> {
     }
 }
 
-/// Lookups that [`DualIndex`] sorts by family at a time.
+/// Keys that are hashed, or sorted by family, at a time.
 const STAGE: usize = 32;
 
 impl KeyIndex<Tuple> for DualIndex {
@@ -334,6 +353,14 @@ impl KeyIndex<Tuple> for DualIndex {
             old.find(&self.v4, ids);
             new.find(&self.v6, ids);
         }
+    }
+
+    fn warm_many(&self, keys: &[Tuple]) -> u64 {
+        let read = |key: &Tuple| match key {
+            Tuple::V4(key) => self.v4.warm_many_hashed(&[self.v4.header(key)]),
+            Tuple::V6(key) => self.v6.warm_many_hashed(&[self.v6.header(key)]),
+        };
+        keys.iter().fold(0, |all, key| all ^ read(key))
     }
 
     #[inline]

@@ -129,10 +129,12 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Conntrack<K> {
         })
     }
 
-    fn warm_new(&self, flow: &K) -> u64 {
-        let tuple = flow.at(Locality::default());
-        let reply = tuple.inverse().unwrap_or(tuple);
-        self.table.warm(&tuple) ^ self.table.warm(&reply)
+    fn warm_new(&self, flows: &[K]) -> u64 {
+        let tuples = |flow: &K| {
+            let tuple = flow.at(Locality::default());
+            [tuple, tuple.inverse().unwrap_or(tuple)]
+        };
+        self.table.warm(flows.iter().map(tuples))
     }
 
     fn judge(

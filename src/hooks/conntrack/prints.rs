@@ -93,10 +93,10 @@ impl Prints {
         }
     }
 
-    /// What the index says to the print, whatever the tuple: for reading ahead.
+    /// Reads ahead what inserting and removing these prints will read.
     #[inline]
-    pub(super) fn candidate(&self, print: u64) -> Option<u32> {
-        self.index.find_hashed(print, &Print(print))
+    pub(super) fn warm(&self, prints: &[u64]) -> u64 {
+        self.index.warm_many_hashed(prints)
     }
 
     /// What looking the print up reads.

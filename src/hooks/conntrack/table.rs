@@ -17,6 +17,9 @@ use super::{ConnId, Status, Trackable};
 use crate::hook::Direction;
 use crate::trie::{Folded, ReserveError};
 
+/// Connections whose places in the index are read ahead together: a burst of first packets.
+const WARM_MAX: usize = 32;
+
 /// No slot.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -242,10 +245,15 @@ impl<K: Trackable> Table<K> {
         self.prints.trace(tuple.digest(&self.hash))
     }
 
-    /// Reads what finding and publishing this tuple will read.
-    pub(super) fn warm(&self, tuple: &K) -> u64 {
-        let candidate = self.prints.candidate(tuple.digest(&self.hash));
-        candidate.map_or(0, |number| u64::from(number) + 1)
+    /// Reads ahead what finding these tuples and making them known will read of the index, for the first 32 connections.
+    pub(super) fn warm(&self, tuples: impl Iterator<Item = [K; 2]>) -> u64 {
+        let mut prints = [0; 2 * WARM_MAX];
+        let mut count = 0;
+        for (print, tuple) in prints.iter_mut().zip(tuples.flatten()) {
+            *print = tuple.digest(&self.hash);
+            count += 1;
+        }
+        self.prints.warm(prints.get(..count).unwrap_or(&[]))
     }
 
     /// Moves with every tuple that is made known.

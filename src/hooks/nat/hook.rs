@@ -104,8 +104,8 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
         <Conntrack<K> as Judge<P>>::have_interest(&self.tracker, flow)
     }
 
-    fn warm_new(&self, flow: &K) -> u64 {
-        Judge::<P>::warm_new(&self.tracker, flow)
+    fn warm_new(&self, flows: &[K]) -> u64 {
+        Judge::<P>::warm_new(&self.tracker, flows)
     }
 
     fn judge(
