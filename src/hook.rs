@@ -47,8 +47,9 @@ pub trait Hook {
         let _ = step;
     }
 
-    /// Whether its judgement of a packet that does not [fit](Judge::fits) may give the packet other tuples than its step would have
-    /// given, or any other that the hooks behind judge a flow by: then they all judge that packet, too. Default: yes.
+    /// Whether its judgement of a packet that does not [fit](Judge::fits), or that its trigger asks for, may give the packet other
+    /// tuples than its step would have given, or anything else that the hooks behind judge a flow by: then they all judge that
+    /// packet, too. Default: yes.
     fn may_rekey(&self) -> bool {
         true
     }

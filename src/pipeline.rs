@@ -49,6 +49,11 @@ pub trait Pipeline {
         HookSet::ALL
     }
 
+    /// The hooks that [may rekey](Hook::may_rekey) a packet when they judge it: where one of them is asked, all are. Default: all.
+    fn rekeyers(&self) -> HookSet {
+        HookSet::ALL
+    }
+
     /// Something happened in the cache that owns the pipeline. [`Observed`] hands it to an observer; all
     /// others let it pass, and then it costs nothing.
     #[inline(always)]
@@ -148,8 +153,8 @@ pub trait Walk<P: Packet>: Pipeline {
         0
     }
 
-    /// The hooks that have to judge this packet because a step cannot decide it: those whose step it is, or all, where one of
-    /// them [may rekey](Hook::may_rekey) the packet. Empty exactly when [`fits`](Self::fits) holds. Default: all or none.
+    /// The hooks that have to judge this packet because their step cannot decide it. Empty exactly when [`fits`](Self::fits) holds.
+    /// Default: all or none.
     fn unfit(&self, destiny: &Self::Destiny, packet: &P, context: &Context) -> HookSet {
         if self.fits(destiny, packet, context) {
             HookSet::NONE
@@ -373,6 +378,14 @@ macro_rules! tuple_pipeline {
                 }
             }
 
+            fn rekeyers(&self) -> HookSet {
+                let mut set = HookSet::NONE;
+                $(if self.$i.may_rekey() {
+                    set = set.union(HookSet::one($i));
+                })+
+                set
+            }
+
             fn holders(&self, destiny: &Self::Destiny) -> HookSet {
                 let mut set = HookSet::NONE;
                 $(if destiny.steps.$i.is_some() {
@@ -541,10 +554,7 @@ macro_rules! tuple_pipeline {
                 let mut unfit = HookSet::NONE;
                 $(if let Some(step) = &destiny.steps.$i {
                     if !self.$i.fits(step, packet, context) {
-                        unfit = unfit.union(match self.$i.may_rekey() {
-                            true => HookSet::ALL,
-                            false => HookSet::one($i),
-                        });
+                        unfit = unfit.union(HookSet::one($i));
                     }
                 })+
                 unfit

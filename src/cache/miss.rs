@@ -148,12 +148,13 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let asked = if !half.complete {
             HookSet::ALL
         } else {
-            let unfit = self.hooks.unfit(&half.destiny, packet, context);
-            let unfit = match unfit == HookSet::ALL {
-                true => unfit.without(kept),
-                false => unfit,
+            let own = fired.union(self.hooks.unfit(&half.destiny, packet, context));
+            // What may give the packet another tuple has all others judge that.
+            let all = match own.intersection(self.hooks.rekeyers()).is_empty() {
+                true => HookSet::NONE,
+                false => HookSet::ALL.without(kept),
             };
-            pending.union(fired).union(unfit)
+            pending.union(own).union(all)
         };
         // The destiny is lent to the hooks; the entry is not ready while it is away.
         half.pending = HookSet::ALL;

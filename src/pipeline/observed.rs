@@ -46,6 +46,10 @@ impl<H: Pipeline, O: Observer> Pipeline for Observed<H, O> {
         self.hooks.name_of(index)
     }
 
+    fn rekeyers(&self) -> HookSet {
+        self.hooks.rekeyers()
+    }
+
     fn holders(&self, destiny: &Self::Destiny) -> HookSet {
         self.hooks.holders(destiny)
     }

@@ -83,6 +83,10 @@ impl<H: Pipeline> Pipeline for Shadowed<H> {
         self.hooks.name_of(index)
     }
 
+    fn rekeyers(&self) -> HookSet {
+        self.hooks.rekeyers()
+    }
+
     fn holders(&self, destiny: &Self::Destiny) -> HookSet {
         self.hooks.holders(destiny)
     }

@@ -9,6 +9,7 @@ mod program_shared_across_policies;
 mod rate_of_the_idle_was_forgotten;
 mod reserved_block_was_chosen;
 mod short_datagram_was_spliced;
+mod trigger_rekeyed_alone;
 mod twin_kept_no_time;
 mod twin_removed_an_equal_rule;
 mod twin_took_a_type_for_an_identifier;
