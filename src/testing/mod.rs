@@ -10,6 +10,7 @@ pub mod interest;
 pub mod linear_filter;
 pub mod linear_interest;
 pub mod linear_nat;
+pub mod linear_pool;
 pub mod linear_prefix;
 pub mod linear_sockets;
 pub mod nat;

@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::frame::recompute;
-use super::linear_nat::{LinearNat, LinearPool, LinearRule, Surroundings};
+use super::linear_nat::{LinearNat, LinearRule, Surroundings};
+use super::linear_pool::LinearPool;
 use super::toy::Choices;
 use super::uncached::Uncached;
 use crate::cache::{self, FlowCache};
