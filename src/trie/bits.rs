@@ -1,6 +1,6 @@
 //! The bit string that a key is to the trie: its header, lowest bit first, then the key itself.
 //!
-//! Apart because both heads and all walks read their indexes from here, across word boundaries.
+//! Apart because all walks read their indexes from here, across word boundaries.
 
 use core::cmp::Ordering;
 

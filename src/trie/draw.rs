@@ -2,11 +2,13 @@
 //!
 //! Apart because it only reads, and because nobody needs it at run time.
 
+use alloc::vec::Vec;
 use core::fmt;
 
 use super::header::HeaderHash;
 use super::index::LcIndex;
 use super::slot::{Slot, View};
+use super::svg::{self, Look, Picture};
 use crate::key::Key;
 
 impl<K: Key, H: HeaderHash> LcIndex<K, H> {
@@ -79,112 +81,44 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
     ///
     /// Those of `out`.
     pub fn draw_svg(&self, out: &mut impl fmt::Write) -> fmt::Result {
-        let width: usize = self.root.iter().map(|&slot| self.columns(slot)).sum();
-        let height = self.levels(&self.root);
-        writeln!(
-            out,
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" font-family=\"sans-serif\" font-size=\"10\">",
-            width * COLUMN + 2 * MARGIN,
-            height * ROW + 2 * MARGIN
-        )?;
-        self.svg_row(out, &self.root, MARGIN, MARGIN)?;
-        writeln!(out, "</svg>")
-    }
-
-    fn svg_row(
-        &self,
-        out: &mut impl fmt::Write,
-        slots: &[Slot],
-        x: usize,
-        y: usize,
-    ) -> fmt::Result {
-        let mut x = x;
-        for (index, &slot) in slots.iter().enumerate() {
-            let wide = self.columns(slot) * COLUMN;
-            let (fill, text) = match slot.view() {
-                View::Empty => ("#ffffff", ""),
-                View::Bucket(bucket) => {
-                    let shade = SHADES.get(bucket.count - 1).copied().unwrap_or("#000000");
-                    (shade, "")
-                }
-                View::Node(_) => ("#ffe9b3", "node"),
-            };
-            write!(out, "<g><title>child {index}")?;
-            match slot.view() {
-                View::Empty => write!(out, ": empty")?,
-                View::Bucket(bucket) => {
-                    for cell in self.cells.run(bucket.base, bucket.count) {
-                        write!(out, "\n{:?} = {}", cell.key, cell.id)?;
-                    }
-                }
-                View::Node(node) => {
-                    write!(
-                        out,
-                        ": bits {} to {}",
-                        node.position,
-                        node.position + node.bits - 1
-                    )?;
-                }
-            }
-            writeln!(
-                out,
-                "</title><rect x=\"{x}\" y=\"{y}\" width=\"{wide}\" height=\"{BOX}\" fill=\"{fill}\" stroke=\"#444444\"/>"
-            )?;
-            let (middle, line) = (x + wide / 2, y + BOX - 6);
-            if let View::Bucket(bucket) = slot.view() {
-                writeln!(
-                    out,
-                    "<text x=\"{middle}\" y=\"{line}\" text-anchor=\"middle\">{}</text>",
-                    bucket.count
-                )?;
-            } else if !text.is_empty() {
-                writeln!(
-                    out,
-                    "<text x=\"{middle}\" y=\"{line}\" text-anchor=\"middle\">{text}</text>"
-                )?;
-            }
-            writeln!(out, "</g>")?;
-            if let View::Node(node) = slot.view() {
-                let (top, foot) = (y + BOX, y + ROW);
-                writeln!(
-                    out,
-                    "<path d=\"M{middle} {top}V{foot}\" stroke=\"#444444\"/>"
-                )?;
-                self.svg_row(out, self.nodes.run(node.base, node.bits), x, foot)?;
-            }
-            x += wide;
-        }
-        Ok(())
-    }
-
-    /// Columns that a slot and all below it need.
-    fn columns(&self, slot: Slot) -> usize {
-        match slot.view() {
-            View::Node(node) => {
-                let children = self.nodes.run(node.base, node.bits);
-                children.iter().map(|&slot| self.columns(slot)).sum()
-            }
-            _ => 1,
-        }
-    }
-
-    fn levels(&self, slots: &[Slot]) -> usize {
-        let below = slots.iter().map(|slot| match slot.view() {
-            View::Node(node) => self.levels(self.nodes.run(node.base, node.bits)),
-            _ => 0,
-        });
-        1 + below.max().unwrap_or(0)
+        svg::draw(self, &self.root, out)
     }
 }
 
-const COLUMN: usize = 22;
-const BOX: usize = 20;
-const ROW: usize = 34;
-const MARGIN: usize = 8;
-/// From one entry to eight.
-const SHADES: [&str; 8] = [
-    "#eef5fb", "#dcebf7", "#cbe1f3", "#b9d7ef", "#a8cdeb", "#96c3e7", "#85b9e3", "#73afdf",
-];
+impl<K: Key, H: HeaderHash> Picture for LcIndex<K, H> {
+    type Place = Slot;
+
+    fn look(&self, slot: &Slot) -> Look {
+        match slot.view() {
+            View::Empty => Look::Empty,
+            View::Bucket(bucket) => Look::Bucket(bucket.count),
+            View::Node(_) => Look::Node,
+        }
+    }
+
+    fn below(&self, slot: &Slot) -> Vec<Slot> {
+        match slot.view() {
+            View::Node(node) => self.nodes.run(node.base, node.bits).to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn tell(&self, slot: &Slot, out: &mut impl fmt::Write) -> fmt::Result {
+        match slot.view() {
+            View::Empty => write!(out, ": empty")?,
+            View::Bucket(bucket) => {
+                for cell in self.cells.run(bucket.base, bucket.count) {
+                    write!(out, "\n{:?} = {}", cell.key, cell.id)?;
+                }
+            }
+            View::Node(node) => {
+                let last = node.position + node.bits - 1;
+                write!(out, ": bits {} to {last}", node.position)?;
+            }
+        }
+        Ok(())
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -137,6 +137,7 @@ mod nodes;
 mod order;
 pub mod prefix;
 mod slot;
+mod svg;
 
 #[cfg(test)]
 mod tests;

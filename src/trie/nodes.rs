@@ -1,6 +1,6 @@
 //! Where the children lie: blocks of two, four, eight or sixteen slots, in one arena with a buddy allocator.
 //!
-//! Apart because the prefix trie allocates here too. A block's address is a multiple of its size and a freed block joins
+//! Apart because the proof that nothing leaks needs nothing else. A block's address is a multiple of its size and a freed block joins
 //! its free buddy at once, so the arena is whole again when the last node is gone. Free blocks are chained through their
 //! own slots.
 

@@ -1,6 +1,7 @@
 //! Sixteen bytes that are either nothing, a bucket of up to eight entries, or a node: one load tells which.
 //!
-//! Apart because everything else in the trie is written in terms of this word; the prefix trie uses the same one.
+//! Apart because everything else under the hashed head is written in terms of this word. The raw head's slot (`prefix::slot`) is as
+//! wide and tells the same three apart, with a cover in the place of the tags.
 //!
 //! ```text
 //!            63      56                                   7      0

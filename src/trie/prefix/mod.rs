@@ -19,6 +19,12 @@
 //! skipped, and compared on the way down. Leaves are buckets, as in the hashed head: a cache line full of prefixes is tested
 //! in less time than one more line takes to come.
 //!
+//! A trie of 25 prefixes, drawn by [`PrefixIndex::draw_svg`] with nodes and buckets kept small, as in tests: sixteen slots and four
+//! prefixes at most. The numbers are those of the buckets' prefixes; a green foot is a cover, here mostly `10.0.0.0/8`, expanded
+//! within its node. Pointed at, a slot says more.
+//!
+#![doc = include_str!("small.svg")]
+//!
 //! # No backtracking
 //!
 //! In Linux's trie a lookup that ends in the wrong leaf climbs back up to shorter prefixes, pruned by the longest suffix
@@ -55,6 +61,7 @@
 mod arena;
 mod bits;
 mod check;
+mod draw;
 mod dual;
 mod head;
 mod index;
