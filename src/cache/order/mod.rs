@@ -6,7 +6,7 @@
 //! ```text
 //!  CLOCK     oldest <- - - - - newest      visited: back to the newest end, unvisited: out
 //!  SIEVE     oldest <- - hand - newest     visited: stays in its place and the hand passes, unvisited: out
-//!  S3-FIFO   small (a tenth): visited twice: into main, else out, and remembered; who is remembered enters main
+//!  S3-FIFO   small (a tenth, eight at least): visited twice: into main, else out, and remembered; who is remembered enters main
 //!            main:  visited: back to the newest end with one visit less, unvisited: out
 //! ```
 //!
@@ -36,6 +36,9 @@ pub enum Eviction {
 
 /// No slot.
 const NONE: u32 = u32::MAX;
+/// Newcomers that are not turned out for being more than a tenth: of a few dozen sessions a tenth is too few for any of them to be
+/// seen again.
+const SMALL_MIN: u32 = 8;
 /// A counter of visits does not go past this.
 pub(super) const VISITS_MAX: u8 = 3;
 
@@ -326,7 +329,8 @@ impl Order {
             let [small, main] = [self.first, self.main].map(|queue| {
                 Some(queue.oldest).filter(|slot| *slot != NONE && !links.is_young(*slot, stay, now))
             });
-            let is_large = u64::from(self.first.len) * 10 >= self.len() as u64;
+            let is_large =
+                self.first.len > SMALL_MIN && u64::from(self.first.len) * 10 >= self.len() as u64;
             let (slot, promotes) = match (small, main) {
                 (Some(slot), _) if is_large => (slot, true),
                 (_, Some(slot)) => (slot, false),

@@ -86,7 +86,7 @@ impl Twin {
                 }
                 Eviction::S3Fifo => {
                     let all = self.first.len() + self.main.len();
-                    let large = self.first.len() * 10 >= all;
+                    let large = self.first.len() > 8 && self.first.len() * 10 >= all;
                     let small = self.first.first().copied().filter(old);
                     let main = self.main.first().copied().filter(old);
                     let from_small = small.is_some() && (large || main.is_none());
