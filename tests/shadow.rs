@@ -9,9 +9,10 @@ use gufc::epoch::{Change, View};
 use gufc::hook::{Context, Hook, Judge, Judgement, Rejudged, Stage};
 use gufc::hooks::conntrack::{Config as Tracking, Conntrack};
 use gufc::hooks::filter::{Filter, Place, Policy};
+use gufc::hooks::nat::Nat;
 use gufc::hooks::route::{Routes, Target};
 use gufc::hooks::socket::{Absent, Bound, Listen, Sockets};
-use gufc::key::{Cidr, FlowKey, Pattern, Ports, Protocol, Tuple};
+use gufc::key::{Cidr, Endpoint, FlowKey, Pattern, Ports, Protocol, Tuple};
 use gufc::observe::{Difference, Event};
 use gufc::packet::{Interface, Packet};
 use gufc::pipeline::{Observed, Pipeline, Shadowed, Walk};
@@ -380,6 +381,59 @@ fn a_second_look_changes_nothing_and_finds_shipped_hooks_healthy() {
     }
     assert!(looked > 1_500, "{looked}");
     assert!(stale > 0 && kept > 0, "{stale} {kept}");
+}
+
+/// A second look at translated packets comes to the rewrites that they had, of both ends and both ways, and leaves no trace.
+#[test]
+fn a_second_look_finds_translations_healthy() {
+    let mut nat = Nat::try_new(
+        Conntrack::try_new(Tracking::new(256, [1, 2])).expect("memory"),
+        8,
+        [3, 4],
+    )
+    .expect("memory");
+    for rule in [
+        "udp dport 53 dnat to 192.0.2.9:5353",
+        "ip saddr 10.0.0.0/8 snat to 203.0.113.4",
+    ] {
+        let rule = rule.parse().expect("a rule");
+        let _ = nat
+            .insert(gufc::hooks::nat::Place::Last, rule)
+            .expect("room");
+    }
+    let (mut cache, told) = shadowed(
+        (nat, Filter::new("filter", 8, 1, Policy::Accept)),
+        1,
+        small(),
+    );
+    let now = Instant::from_secs(1);
+    for port in 0..32 {
+        let mut sent = flow(if port % 2 == 0 { 53 } else { 1_000 + port });
+        let source = Endpoint::new(sent.key.source().address, 5_000 + port);
+        sent.key = sent
+            .key
+            .with(source, sent.key.destination())
+            .expect("one family");
+        let arrived = sent;
+        let mut wire = sent;
+        for _ in 0..4 {
+            wire = arrived;
+            assert!(cache.process(&mut wire, now).verdict.is_accept());
+            assert_eq!(wire.key.source().address.to_string(), "203.0.113.4");
+            let reply = wire.key.inverse().expect("an answer");
+            sent.key = reply.at(Default::default());
+            let answer = cache.process(&mut sent, now);
+            assert!(answer.verdict.is_accept());
+            assert_eq!(sent.key.destination(), source);
+        }
+        assert_eq!(wire.key.destination().port == 5_353, port % 2 == 0);
+    }
+    assert_eq!(said(&told), []);
+    // Of four packets each way all but the first two of each flow were hits.
+    assert_eq!(
+        (cache.stats().shadowed, cache.stats().disagreed),
+        (32 * 6, 0)
+    );
 }
 
 /// About one hit in so many is looked at, none when off, and the seed decides which.

@@ -594,7 +594,7 @@ mod tests {
         #[test]
         fn map_and_twin_agree(
             hash in 0u8..8,
-            ops in proptest::collection::vec((0u8..8, 0u16..64, any::<u16>()), 0..300),
+            ops in proptest::collection::vec((0u8..10, 0u16..64, any::<u16>()), 0..300),
         ) {
             let mut map = LcTrie::try_with_hash(ToyHash::nth(hash), 40).unwrap();
             let mut twin: BTreeMap<Spread, (u16, Handle)> = BTreeMap::new();
@@ -626,6 +626,21 @@ mod tests {
                             dead.push(handle);
                         }
                     }
+                    7 => match map.entry(key) {
+                        Entry::Occupied(mut entry) => {
+                            let had = twin.get_mut(&key);
+                            prop_assert_eq!(had.as_ref().map(|(_, handle)| *handle), Some(entry.handle()));
+                            prop_assert_eq!(had.map(|(v, _)| core::mem::replace(v, value)), Some(*entry.value()));
+                            *entry.value_mut() = value;
+                        }
+                        Entry::Vacant(entry) => {
+                            prop_assert!(!twin.contains_key(&key));
+                            if let Ok(handle) = entry.insert(value) {
+                                twin.insert(key, (value, handle));
+                            }
+                        }
+                        Entry::Full => prop_assert_eq!((twin.len(), twin.contains_key(&key)), (40, false)),
+                    },
                     _ if value % 16 == 0 => {
                         map.retain(|_, value| *value % 3 != 0);
                         dead.extend(twin.values().filter(|(v, _)| v % 3 == 0).map(|(_, h)| *h));
@@ -644,6 +659,13 @@ mod tests {
                 for (key, (value, handle)) in &twin {
                     prop_assert_eq!(map.find(key), Some(value));
                     prop_assert_eq!(map.by_handle(*handle), Some((key, value)));
+                    prop_assert_eq!(map.find_hashed(map.header(key), key), Some(value));
+                }
+                let keys: Vec<Spread> = (0..64).map(|key| Spread(key * 16)).collect();
+                let mut found = [None; 64];
+                map.find_many(&keys, &mut found);
+                for (key, found) in keys.iter().zip(found) {
+                    prop_assert_eq!(found, twin.get(key).map(|(value, _)| value));
                 }
                 for handle in &dead {
                     prop_assert_eq!(map.by_handle(*handle), None);
