@@ -24,6 +24,7 @@ mod routes;
 mod segments;
 mod shadow;
 mod sockets;
+mod stack_wire;
 mod transparency;
 mod wire;
 mod world;

@@ -3,7 +3,7 @@
 //!
 //! `GUFC_STACK_SEEDS=5000 cargo test --release --test promises stacks` looks longer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use gufc::hooks::conntrack::{Config, Reason, TcpPhase, Timeouts};
@@ -11,12 +11,12 @@ use gufc::testing::prng::SplitMix64;
 use gufc::time::Instant;
 use gufc::verdict::Verdict;
 use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant as Moment;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
 use super::cached::Pair;
+use crate::stack_wire::Wire;
 
 const RULES: &str = "
     chain main {
@@ -29,53 +29,6 @@ const RULES: &str = "
 
 /// Milliseconds that a packet takes at most on either side of the tracker.
 const DELAY_MAX: u64 = 100;
-
-/// What a stack has received and not read, and has sent.
-struct Wire {
-    incoming: VecDeque<Vec<u8>>,
-    outgoing: Vec<Vec<u8>>,
-    mtu: usize,
-}
-
-struct Received(Vec<u8>);
-
-struct Sending<'a>(&'a mut Vec<Vec<u8>>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
-        read(&self.0)
-    }
-}
-
-impl TxToken for Sending<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
-        let mut packet = vec![0; length];
-        let result = write(&mut packet);
-        self.0.push(packet);
-        result
-    }
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Sending<'a>;
-
-    fn receive(&mut self, _: Moment) -> Option<(Received, Sending<'_>)> {
-        let packet = self.incoming.pop_front()?;
-        Some((Received(packet), Sending(&mut self.outgoing)))
-    }
-
-    fn transmit(&mut self, _: Moment) -> Option<Sending<'_>> {
-        Some(Sending(&mut self.outgoing))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = self.mtu;
-        capabilities
-    }
-}
 
 /// One end: a stack with one socket, and what its user still wants to say and to hear.
 struct Host {
@@ -94,11 +47,7 @@ struct Host {
 impl Host {
     fn new(chance: &mut SplitMix64, address: IpAddress, mtu: usize) -> Self {
         const BUFFERS: [usize; 6] = [64, 600, 4_096, 20_000, 70_000, 300_000];
-        let mut wire = Wire {
-            incoming: VecDeque::new(),
-            outgoing: Vec::new(),
-            mtu,
-        };
+        let mut wire = Wire::new(mtu);
         let mut config = iface::Config::new(HardwareAddress::Ip);
         config.random_seed = chance.next();
         let mut stack = Interface::new(config, &mut wire, Moment::ZERO);

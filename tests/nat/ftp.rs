@@ -17,10 +17,11 @@ use gufc::verdict::{Path, Verdict};
 use gufc::wire::build::{Datagram, Tcp};
 use gufc::wire::{Arrival, Frame, HEADROOM};
 use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant as Moment;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
+
+use crate::stack_wire::Wire;
 
 type Hooks = (Nat<Tuple>, Filter);
 
@@ -463,51 +464,6 @@ fn selective_acknowledgements_are_put_back() {
 
 // Real stacks.
 
-struct Wire {
-    incoming: VecDeque<Vec<u8>>,
-    outgoing: Vec<Vec<u8>>,
-}
-
-struct Received(Vec<u8>);
-
-struct Sending<'a>(&'a mut Vec<Vec<u8>>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
-        read(&self.0)
-    }
-}
-
-impl TxToken for Sending<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
-        let mut packet = vec![0; length];
-        let result = write(&mut packet);
-        self.0.push(packet);
-        result
-    }
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Sending<'a>;
-
-    fn receive(&mut self, _: Moment) -> Option<(Received, Sending<'_>)> {
-        let packet = self.incoming.pop_front()?;
-        Some((Received(packet), Sending(&mut self.outgoing)))
-    }
-
-    fn transmit(&mut self, _: Moment) -> Option<Sending<'_>> {
-        Some(Sending(&mut self.outgoing))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = 1500;
-        capabilities
-    }
-}
-
 struct Host {
     wire: Wire,
     stack: Interface,
@@ -520,10 +476,7 @@ struct Host {
 
 impl Host {
     fn new(chance: &mut SplitMix64, address: IpAddress, gateway: IpAddress) -> Self {
-        let mut wire = Wire {
-            incoming: VecDeque::new(),
-            outgoing: Vec::new(),
-        };
+        let mut wire = Wire::new(1_500);
         let mut config = iface::Config::new(HardwareAddress::Ip);
         config.random_seed = chance.next();
         let mut stack = Interface::new(config, &mut wire, Moment::ZERO);
