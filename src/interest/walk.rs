@@ -22,6 +22,8 @@ use super::space::Prefix;
 use super::visit::Visit;
 
 const CHUNK: usize = 64;
+/// Of a chunk with no more rules, only so many lanes are tested.
+const FEW: usize = 16;
 /// Two neighbours with so few rules together are joined.
 const JOIN: usize = 60;
 
@@ -171,7 +173,10 @@ impl<A: Bits> Walk<A> {
     pub(super) fn admitting(&self, source: A, destination: A, flow: &Flow, visit: &mut impl Visit) {
         let address = (source.aligned(), destination.aligned());
         for chunk in &self.chunks {
-            let hits = chunk.hits(address, flow);
+            let hits = match chunk.count {
+                0..=FEW => chunk.hits::<FEW>(address, flow),
+                _ => chunk.hits::<CHUNK>(address, flow),
+            };
             for (at, octets) in hits.chunks_exact(8).enumerate() {
                 let mut word = u64::from_le_bytes(octets.try_into().unwrap_or([0; 8]));
                 while word != 0 {
@@ -230,13 +235,17 @@ impl Chunk {
         })
     }
 
-    /// One for each lane whose rule admits the flow; what lanes without a rule give means nothing.
+    /// One for each of the first lanes whose rule admits the flow; what lanes without a rule give means nothing.
     ///
     /// The loops are written for vector instructions: no branch, one width of lane each.
     #[inline(never)]
-    fn hits(&self, (source, destination): (u128, u128), flow: &Flow) -> [u8; CHUNK] {
+    fn hits<const LANES: usize>(
+        &self,
+        (source, destination): (u128, u128),
+        flow: &Flow,
+    ) -> [u8; CHUNK] {
         let word = |bits: u128, at: usize| (bits >> (96 - 32 * at)) as u32;
-        let mut fails = [0u32; CHUNK];
+        let mut fails = [0u32; LANES];
         let rows = self.value.iter().zip(&self.mask);
         for (fail, (value, mask)) in fails.iter_mut().zip(rows) {
             *fail = (flow.value ^ value) & mask;
@@ -248,7 +257,7 @@ impl Chunk {
                 *fail |= ((source ^ s) & s_mask) | ((destination ^ d) & d_mask);
             }
         }
-        let mut ports = [0u16; CHUNK];
+        let mut ports = [0u16; LANES];
         let s = self.source_first.iter().zip(&self.source_width);
         let d = self.destination_first.iter().zip(&self.destination_width);
         for (ports, ((s_first, s_width), (d_first, d_width))) in ports.iter_mut().zip(s.zip(d)) {

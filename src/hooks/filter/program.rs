@@ -147,6 +147,8 @@ pub(super) struct Programs {
     /// By policy and rules: the same rules end differently under another one.
     by_rules: [BTreeMap<Box<[RuleId]>, u32>; 2],
     capacity: usize,
+    /// The one taken last: the next flow often has the same.
+    last: ProgramId,
     /// Room for the rules of a draft.
     ids: Vec<RuleId>,
 }
@@ -158,6 +160,7 @@ impl Programs {
             free: Vec::new(),
             by_rules: Default::default(),
             capacity,
+            last: ProgramId(0),
             ids: Vec::new(),
         }
     }
@@ -172,14 +175,12 @@ impl Programs {
 
     /// The program of a draft, and whether it had to be made; one more user. `None` when there are too many.
     pub(super) fn take(&mut self, draft: &Draft, policy: Policy) -> Option<(ProgramId, bool)> {
-        self.ids.clear();
-        self.ids.extend(draft.steps.iter().map(|step| step.id));
-        let known = &self.by_rules[policy as usize];
-        if let Some(number) = known.get(self.ids.as_slice()).copied() {
-            if let Some(Some(program)) = self.programs.get_mut(number as usize) {
+        if let Some(known) = self.known(draft, policy) {
+            if let Some(Some(program)) = self.programs.get_mut(known.0 as usize) {
                 program.users += 1;
             }
-            return Some((ProgramId(number), false));
+            self.last = known;
+            return Some((known, false));
         }
         if self.count() >= self.capacity {
             return None;
@@ -209,6 +210,17 @@ impl Programs {
         };
         self.by_rules[policy as usize].insert(ids, number);
         Some((ProgramId(number), true))
+    }
+
+    /// The program of a draft, if there is one. Leaves the rules of the draft in `ids` if not.
+    fn known(&mut self, draft: &Draft, policy: Policy) -> Option<ProgramId> {
+        if self.is_of(self.last, draft, policy) {
+            return Some(self.last);
+        }
+        self.ids.clear();
+        self.ids.extend(draft.steps.iter().map(|step| step.id));
+        let known = self.by_rules[policy as usize].get(self.ids.as_slice());
+        known.copied().map(ProgramId)
     }
 
     /// One user less; the last one takes the program with it, which is then given back.

@@ -9,7 +9,7 @@ use super::Limits;
 use super::edit::EditError;
 use super::name::Name;
 use super::rule::{Action, Rule};
-use super::set::{Set, SetField, SetKind};
+use super::set::{Set, SetField, SetKind, SetMatch};
 use crate::interest::{InterestId, InterestIndex, Scratch};
 use crate::key::{Fields, Pattern};
 use crate::verdict::Answer;
@@ -275,15 +275,14 @@ impl Ruleset {
         met
     }
 
-    /// Whether a rule matches a flow, sets and all.
+    /// Whether a rule whose pattern has the flow matches it, exceptions and sets too.
     pub(super) fn settles(&self, held: &Held, flow: &Fields) -> bool {
-        held.rule.matches_flow(flow)
-            && held
-                .rule
-                .sets
-                .iter()
-                .zip(&held.sets)
-                .all(|(test, slot)| self.set_at(*slot).is_some_and(|set| set.passes(test, flow)))
+        let is_in = |(test, slot): (&SetMatch, &SetSlot)| {
+            self.set_at(*slot).is_some_and(|set| set.passes(test, flow))
+        };
+        let rule = &held.rule;
+        !rule.except.iter().any(|hole| hole.matches(flow))
+            && rule.sets.iter().zip(&held.sets).all(is_in)
     }
 
     /// Puts a rule in its place, under the next id, or as it was when it was removed.
