@@ -93,11 +93,16 @@ fn row<P: Picture>(
             )?;
         }
         let (middle, line) = (x + wide / 2, y + BOX - 6);
-        let text = format_args!("<text x=\"{middle}\" y=\"{line}\" text-anchor=\"middle\">");
+        if !matches!(look, Look::Empty) {
+            write!(
+                out,
+                "<text x=\"{middle}\" y=\"{line}\" text-anchor=\"middle\">"
+            )?;
+        }
         match look {
             Look::Empty => {}
-            Look::Bucket(count) => writeln!(out, "{text}{count}</text>")?,
-            Look::Node => writeln!(out, "{text}node</text>")?,
+            Look::Bucket(count) => writeln!(out, "{count}</text>")?,
+            Look::Node => writeln!(out, "node</text>")?,
         }
         writeln!(out, "</g>")?;
         if matches!(look, Look::Node) {
