@@ -66,7 +66,7 @@ fn segment(there: bool, flags: TcpFlags, seq: u32, ack: u32) -> Tcp {
 fn peopled(hosts: u32) -> Conntrack<Tuple> {
     let mut tracker = tracker(hosts.max(1));
     for host in 0..hosts {
-        let now = NOW + Duration::from_millis(u64::from(host));
+        let now = NOW + Duration::from_micros(10 * u64::from(host));
         if host % 4 == 3 {
             for there in [true, false, true] {
                 let (from, to) = if there { (1_000, 53) } else { (53, 1_000) };
@@ -143,7 +143,7 @@ fn lines(tracker: &Conntrack<Tuple>, now: Instant) -> Vec<String> {
 fn connections_come_back_exactly() {
     let hosts = std::env::var("GUFC_SESSIONS").map_or(400, |n| n.parse().expect("a number"));
     let old = peopled(hosts);
-    let now = NOW + Duration::from_millis(u64::from(hosts));
+    let now = NOW + Duration::from_micros(10 * u64::from(hosts));
     let living =
         (0..hosts).filter(|host| old.find(&host_key(*host), now).is_some() || host % 4 == 3);
     let living = living.count();
