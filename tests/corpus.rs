@@ -94,7 +94,7 @@ fn tracker_stories() {
 #[test]
 fn translator_stories() {
     let files = replay("nat", |bytes| {
-        if let Err(difference) = gufc::testing::nat::either(bytes) {
+        if let Err(difference) = gufc::testing::nat_story::either(bytes) {
             panic!("{difference}");
         }
     });

@@ -3,7 +3,7 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    if let Err(difference) = gufc::testing::nat::either(bytes) {
+    if let Err(difference) = gufc::testing::nat_story::either(bytes) {
         panic!("{difference}");
     }
 });

@@ -14,6 +14,7 @@ pub mod linear_pool;
 pub mod linear_prefix;
 pub mod linear_sockets;
 pub mod nat;
+pub mod nat_story;
 pub mod nic;
 pub mod nic_story;
 pub mod prng;

@@ -1,7 +1,7 @@
 //! Stories of any packets, edits, ticks and deletions: the translator behind the cache, the same without a cache, and a slow
 //! twin must agree after each operation; bytes are compared with checksums computed in full.
 
-use gufc::testing::nat::{nat, pool_story};
+use gufc::testing::nat_story::{nat, pool_story};
 use proptest::prelude::*;
 
 /// Stories are long; `PROPTEST_CASES` looks at more of them.
