@@ -18,7 +18,8 @@ pub enum Verdict {
     Accept,
     /// It ends here, silently.
     Drop,
-    /// It ends here and its sender is told: the caller builds the answer and sends it.
+    /// It ends here and its sender is told: the caller builds the answer and sends it. The answer is to the packet as it came, so
+    /// a caller whose hooks translate keeps the bytes of before.
     Reject(Answer),
 }
 

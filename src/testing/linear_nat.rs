@@ -12,6 +12,7 @@ use super::linear_pool::LinearPool;
 use crate::hooks::nat::{Action, Block, End, Filtering, PoolConfig, PoolError, Range};
 use crate::key::{Cidr, Endpoint, Family, FlowKey, Locality, Ports, Protocol, Tuple};
 use crate::time::{Duration, Instant};
+use crate::verdict::Answer;
 
 /// A rule as its meaning.
 #[derive(Clone, Debug)]
@@ -148,6 +149,8 @@ pub struct LinearNat {
     pub rules: Vec<LinearRule>,
     /// The pool.
     pub pool: Option<LinearPool>,
+    /// What is said where rules without it have nothing left.
+    pub answer: Option<Answer>,
     /// Oldest first.
     sessions: Vec<Session>,
     mappings: BTreeMap<Inside, Mapping>,
@@ -155,8 +158,11 @@ pub struct LinearNat {
     chosen: BTreeMap<(IpAddr, IpAddr, IpAddr, Option<IpAddr>), IpAddr>,
 }
 
-/// What befell a packet: its key when it left and by which interface, or nothing where it was dropped.
-pub type Fate = Option<(Tuple, Option<u32>)>;
+/// What befell a packet: its key when it left and by which interface, or what its sender is told where it was dropped.
+pub type Fate = Result<(Tuple, Option<u32>), Option<Answer>>;
+
+/// Dropped without a word.
+const SILENT: Fate = Err(None);
 
 fn bare(key: &Tuple) -> Tuple {
     key.at(Locality::default())
@@ -173,6 +179,7 @@ impl LinearNat {
             surroundings,
             rules: Vec::new(),
             pool: pool.map(LinearPool::new),
+            answer: None,
             sessions: Vec::new(),
             mappings: BTreeMap::new(),
             chosen: BTreeMap::new(),
@@ -357,14 +364,18 @@ impl LinearNat {
         if let Some(wire) = found {
             let middle = key.with(key.source(), wire.destination()).unwrap_or(wire);
             let egress = self.surroundings.egress(wire.destination().address);
-            let expected = (!blocked(&middle)).then_some((wire, egress));
+            let expected = if blocked(&middle) {
+                SILENT
+            } else {
+                Ok((wire, egress))
+            };
             return same(expected, got);
         }
         // An answer that nobody asked for belongs to no connection.
         let [kind, _] = key.destination().port.to_be_bytes();
         if key.inverse().is_none() || key.protocol().is_icmp() && !matches!(kind, 8 | 128) {
             return same(
-                Some((key, self.surroundings.egress(key.destination().address))),
+                Ok((key, self.surroundings.egress(key.destination().address))),
                 got,
             );
         }
@@ -374,7 +385,7 @@ impl LinearNat {
         let mut middle = key;
         if let Some((inside, fixed)) = mapping {
             if !fixed && !self.lets_in(inside, key.source().address, &address) {
-                return same(None, got);
+                return same(SILENT, got);
             }
             middle = key.with(key.source(), inside.1).unwrap_or(key);
         } else if let Some(action) = self.rule(End::Destination, &key, ingress, None) {
@@ -386,7 +397,7 @@ impl LinearNat {
                             ports,
                             ..Range::address(address)
                         }),
-                        None => return same(None, got),
+                        None => return same(Err(self.answer), got),
                     }
                 }
                 Action::Netmap(_, prefix) => Some(netmap(prefix, key.destination().address)),
@@ -399,7 +410,7 @@ impl LinearNat {
         // The way, and the filter.
         let egress = self.surroundings.egress(middle.destination().address);
         if blocked(&middle) {
-            return same(None, got);
+            return same(SILENT, got);
         }
         // The source.
         let turned = mapping.is_some_and(|_| {
@@ -432,20 +443,20 @@ impl LinearNat {
                         random,
                         ..Range::address(address)
                     },
-                    None => return same(None, got),
+                    None => return same(Err(self.answer), got),
                 }
             }
             Some(Action::Netmap(_, prefix)) => netmap(prefix, middle.source().address),
             _ => own,
         };
-        let seen = got.map(|(key, _)| key);
+        let seen = got.ok().map(|(key, _)| key);
         let Some(wire) = self.source(&middle, &range, seen)? else {
-            return same(None, got);
+            return same(Err(self.answer), got);
         };
         if self.is_taken(&wire) {
-            return same(None, got);
+            return same(Err(self.answer), got);
         }
-        same(Some((wire, egress)), got)?;
+        same(Ok((wire, egress)), got)?;
         self.begin(&key, &wire, [None, mapping.map(|one| one.0)], None, now);
         Ok(())
     }
@@ -474,6 +485,11 @@ impl LinearNat {
             .into_iter()
             .find(|rule| rule.matches(key, [Some(ingress), egress], pool))
             .map(|rule| rule.action)
+    }
+
+    /// What befalls a packet that the pool has nothing for.
+    fn refused(&self) -> Fate {
+        Err(self.pool.as_ref().and_then(|pool| pool.config.answer))
     }
 
     fn is_taken(&self, wire: &Tuple) -> bool {
@@ -534,7 +550,7 @@ impl LinearNat {
         let old = key.destination();
         let (first, last) = range.addresses.unwrap_or((old.address, old.address));
         let address = match got {
-            Some((got, _)) if first != last => {
+            Ok((got, _)) if first != last => {
                 let address = got.destination().address;
                 if !self.chooses((first, last), key, range.persistent, address) {
                     return Err(format!(
@@ -663,9 +679,9 @@ impl LinearNat {
         if let Some(mapping) = self.mappings.get(&inside).copied() {
             let wire = wire(mapping.outside);
             if self.is_taken(&wire) {
-                return same(None, got);
+                return same(self.refused(), got);
             }
-            same(Some((wire, egress)), got)?;
+            same(Ok((wire, egress)), got)?;
         } else {
             let Some(pool) = &self.pool else {
                 return Err("no pool".into());
@@ -688,7 +704,7 @@ impl LinearNat {
                 let (who, protocol) = (source.address, middle.protocol());
                 pool.opened(who, protocol, source.port, now, paired, got, is_of_use)
             };
-            let Some((seen, _)) = got else {
+            let Ok((seen, _)) = got else {
                 let reasons = [
                     PoolError::Exhausted,
                     PoolError::Quota,
@@ -699,7 +715,7 @@ impl LinearNat {
                     .iter()
                     .any(|why| opened(&mut tried, Err(*why)).is_ok());
                 return if refused {
-                    Ok(())
+                    same(self.refused(), got)
                 } else {
                     Err(format!("{key}: dropped, while a port is free"))
                 };
@@ -717,7 +733,7 @@ impl LinearNat {
             if self.is_taken(&wire(outside)) {
                 return Err(format!("{key}: {outside:?} is another's"));
             }
-            same(Some((wire(outside), egress)), got)?;
+            same(Ok((wire(outside), egress)), got)?;
         }
         let outside = self.mappings[&inside].outside;
         let peer = Some(middle.destination().address);

@@ -19,7 +19,7 @@ use crate::hooks::route::{Options, Routes, Target};
 use crate::key::{FlowKey, Protocol, Tuple};
 use crate::packet::{Interface, Packet, TcpFlags};
 use crate::time::{Duration, Instant};
-use crate::verdict::Path;
+use crate::verdict::{Path, Verdict};
 use crate::wire::build::{Datagram, Tcp, Transport};
 use crate::wire::{Arrival, Frame};
 
@@ -59,6 +59,8 @@ pub struct Gateway {
     pub surroundings: Surroundings,
     /// The time.
     pub now: Instant,
+    /// What befell the last packet.
+    pub verdict: Verdict,
 }
 
 /// Inside addresses, and those of the gateway: its own on both sides, and what it translates to.
@@ -150,6 +152,7 @@ impl Gateway {
             },
             surroundings,
             now: Instant::from_secs(1),
+            verdict: Verdict::Accept,
         };
         for rule in crate::hooks::nat::parse_rules(rules, |_| None).map_err(say)? {
             gateway.edit(|(nat, ..)| {
@@ -240,6 +243,7 @@ impl Gateway {
                 frame.key()
             ));
         }
+        self.verdict = got.verdict;
         if !got.verdict.is_accept() {
             return Ok(None);
         }

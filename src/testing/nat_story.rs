@@ -18,6 +18,7 @@ use crate::hooks::nat::{
 use crate::key::{Cidr, Endpoint, FlowKey, Ports, Protocol, Tuple};
 use crate::packet::{Interface, Origin, Packet, TcpFlags};
 use crate::time::{Duration, Instant};
+use crate::verdict::{Answer, Verdict};
 use crate::wire::{Arrival, Frame};
 
 fn prefix(text: &str) -> Option<Cidr> {
@@ -248,7 +249,14 @@ impl Story {
         tracking.timeouts = Vec::from([timeouts]);
         let mut around = surroundings();
         around.dropped = (bits & 2 != 0).then_some(53);
-        let pool = pool(choices);
+        let mut pool = pool(choices);
+        pool.answer = [
+            None,
+            Some(Answer::AdminProhibited),
+            pool.answer,
+            pool.answer,
+        ][usize::from(bits >> 2 & 3)];
+        let answer = (bits & 16 != 0).then_some(Answer::NoRoute);
         let sessions = choices.one(&[1, 4, 64]);
         let mut gateway = Gateway::new(
             &tracking,
@@ -266,7 +274,11 @@ impl Story {
                     .map_err(say)
             })?;
         }
-        let linear = (!small).then(|| LinearNat::new(around, Some(pool)));
+        gateway.with(|nat| nat.set_answer(answer));
+        let mut linear = (!small).then(|| LinearNat::new(around, Some(pool)));
+        if let Some(linear) = &mut linear {
+            linear.answer = answer;
+        }
         Ok(Self {
             gateway,
             linear,
@@ -343,7 +355,11 @@ impl Story {
         let sent = self.gateway.send(ingress, &packet(key, flags, &payload))?;
         let now = self.gateway.now;
         if let Some(linear) = &mut self.linear {
-            let fate = sent.as_ref().map(|sent| (sent.key, sent.egress));
+            let fate = match (&sent, self.gateway.verdict) {
+                (Some(sent), _) => Ok((sent.key, sent.egress)),
+                (None, Verdict::Reject(answer)) => Err(Some(answer)),
+                (None, _) => Err(None),
+            };
             let pool = self.gateway.nat().pool(PoolId(0));
             linear.judge(key, ingress, now, fate, |who| {
                 pool.and_then(|pool| pool.address_of(who))

@@ -4,7 +4,7 @@
 use gufc::hooks::conntrack::{Config, Conntrack, Timeouts};
 use gufc::hooks::filter::{Filter, Policy, Table};
 use gufc::hooks::nat::{EditError, End, Filtering, Live, Nat, Place, PoolConfig, PoolId};
-use gufc::key::{Embedding, Endpoint, FlowKey, Tuple};
+use gufc::key::{Embedding, Endpoint, FlowKey, Ports, Tuple};
 use gufc::packet::{Mtus, Packet, SegmentOptions, Seq, TcpFlags};
 use gufc::testing::prng::SplitMix64;
 use gufc::time::Instant;
@@ -40,6 +40,8 @@ struct Setting {
     filtering: Filtering,
     prefix: &'static str,
     mtus: Mtus,
+    ports: Ports,
+    answer: Option<Answer>,
 }
 
 impl Default for Setting {
@@ -52,6 +54,11 @@ impl Default for Setting {
                 v6: 1500,
                 lowest_v6: 1280,
             },
+            ports: Ports {
+                first: 1024,
+                last: 65_535,
+            },
+            answer: Some(Answer::HostUnreachable),
         }
     }
 }
@@ -65,6 +72,8 @@ fn hooks(setting: &Setting) -> Hooks {
         .add_pool(PoolConfig {
             prefix64: Some(setting.prefix.parse().expect("a prefix")),
             filtering: setting.filtering,
+            ports: setting.ports,
+            answer: setting.answer,
             ..PoolConfig::new(vec![OUTSIDE.parse().expect("an address")])
         })
         .expect("room");
@@ -600,6 +609,54 @@ fn rfc7915_4_what_does_not_fit_is_told() {
     let long = datagram.with_payload(&[1; 1300]).emit().expect("a packet");
     assert_eq!(world.send(&long).0.verdict, Verdict::Drop);
     assert_eq!(world.nat().counters().untranslated, 4);
+}
+
+/// Address unreachable, to the sender and about what he sent; whatever is said of other rules.
+#[test]
+fn rfc6146_3_5_1_1_who_gets_no_port_is_told() {
+    let few = Ports {
+        first: 4000,
+        last: 4000,
+    };
+    for (answer, wanted) in [
+        (PoolConfig::new(Vec::new()).answer, Some((1, 3))),
+        (Some(Answer::AdminProhibited), Some((1, 1))),
+        (None, None),
+    ] {
+        let mut world = World::new(&Setting {
+            ports: few,
+            answer,
+            ..Setting::default()
+        });
+        for protocol in ["udp", "tcp"] {
+            let at = |host| format!("{protocol} [{host}]:4000 > [64:ff9b::c000:235]:80");
+            world.pass(&at("2001:db8::7")).expect("passes");
+            let key: Tuple = at("2001:db8::8").parse().expect("a key");
+            let mut bytes = packet(&key, TcpFlags::SYN, [1, 0], b"data");
+            let (outcome, after) = world.send(&bytes);
+            assert_eq!(after, bytes, "as it was");
+            let told = match outcome.verdict {
+                Verdict::Reject(answer) => {
+                    let frame = Frame::<Tuple>::ip(&mut bytes, &Arrival::default());
+                    let mut out = [0; ANSWER_MAX];
+                    let own = "2001:db8::1".parse().expect("an address");
+                    let length = frame
+                        .expect("a packet")
+                        .answer(answer.into(), own, &mut out);
+                    let (kind, code, _, _, quoted) = read_error(&out[..length.expect("answered")]);
+                    assert_eq!(quoted, key.to_string());
+                    Some((kind, code))
+                }
+                other => {
+                    assert_eq!(other, Verdict::Drop);
+                    None
+                }
+            };
+            assert_eq!(told, wanted);
+        }
+        assert_eq!(world.nat().counters().unlent, 2);
+        assert_eq!(world.nat().mappings().count(), 2);
+    }
 }
 
 #[test]

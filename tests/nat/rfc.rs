@@ -7,8 +7,9 @@ use gufc::hooks::conntrack::{TimeoutClass, Timeouts};
 use gufc::hooks::filter::{Policy, parse_rules};
 use gufc::hooks::nat::{Allocation, Filtering, PoolConfig, PoolError, PoolId};
 use gufc::key::{FlowKey, Ports};
-use gufc::packet::{Packet, TcpFlags};
+use gufc::packet::{Interface, Packet, TcpFlags};
 use gufc::testing::nat::{Gateway, error, packet};
+use gufc::verdict::{Answer, Verdict};
 use gufc::wire::build::{Datagram, Transport};
 use gufc::wire::{ANSWER_MAX, Arrival, Frame, Notice};
 
@@ -503,6 +504,120 @@ mod rfc5508 {
         assert_eq!(error.key.destination().address, ip("10.0.0.1"));
         assert_eq!(error.key.source().address, own.address);
     }
+
+    /// What the sender of a packet that was refused is told: type and code, and the packet as he sent it.
+    fn told(gateway: &mut Gateway, text: &str) -> Option<(u8, u8)> {
+        assert!(gateway.try_send(IN, text).is_none(), "{text}");
+        let Verdict::Reject(answer) = gateway.verdict else {
+            assert_eq!(gateway.verdict, Verdict::Drop);
+            return None;
+        };
+        let mut came = packet(&key(text), TcpFlags::SYN, b"payload");
+        let came: Frame<'_> = Frame::ip(&mut came, &Arrival::default()).expect("a packet");
+        let own = match key(text).source().address.is_ipv4() {
+            true => ip("10.0.0.254"),
+            false => ip("fd00::fe"),
+        };
+        let mut out = [0; ANSWER_MAX];
+        let length = came.answer(answer.into(), own, &mut out).expect("answered");
+        let sent: Frame<'_> = Frame::ip(&mut out[..length], &Arrival::default()).expect("a packet");
+        assert!(sent.is_intact());
+        assert_eq!(sent.quoted(), Some(key(text)));
+        assert_eq!(sent.key().destination().address, key(text).source().address);
+        Some((sent.transport()[0], sent.transport()[1]))
+    }
+
+    /// By a pool, whatever it has nothing left of; of both families.
+    #[test]
+    fn req_8_who_gets_no_port_is_told() {
+        let prohibited = |config| PoolConfig {
+            answer: Some(Answer::AdminProhibited),
+            ..config
+        };
+        let v6 = PoolConfig {
+            addresses: vec![ip("2001:db8:f::8")],
+            inside: vec!["fd00::/64".parse().expect("a prefix")],
+            ..pool(1024, 1024)
+        };
+        let rate = PoolConfig {
+            rate: Some(1),
+            ..wide()
+        };
+        let quota = PoolConfig {
+            quota: Some(1),
+            ..wide()
+        };
+        for (config, code) in [
+            (pool(1024, 1024), (3, 13)),
+            (quota, (3, 13)),
+            (rate, (3, 13)),
+            (v6, (1, 1)),
+        ] {
+            let is_v4 = code.0 == 3;
+            let rules = "oif 2 snat to pool 0";
+            let mut gateway = gateway(rules, &[prohibited(config)]);
+            let texts = ["tcp", "udp", "icmp"].map(|protocol| {
+                let at = |port| match (is_v4, protocol) {
+                    (true, "icmp") => {
+                        format!("icmp 10.0.0.1 > 198.51.100.1 type 8 code 0 id {port}")
+                    }
+                    (false, "icmp") => {
+                        format!("icmpv6 fd00::1 > 2001:db8:5::1 type 128 code 0 id {port}")
+                    }
+                    (true, _) => format!("{protocol} 10.0.0.1:{port} > 198.51.100.1:80"),
+                    (false, _) => format!("{protocol} [fd00::1]:{port} > [2001:db8:5::1]:80"),
+                };
+                [at(2000), at(2002)]
+            });
+            for [first, _] in &texts {
+                // One of a quota or a rate is of all protocols together.
+                let _ = gateway.try_send(IN, first);
+            }
+            for [_, second] in &texts {
+                assert_eq!(told(&mut gateway, second), Some(code));
+                assert_eq!(told(&mut gateway, second), Some(code), "each time");
+            }
+        }
+    }
+
+    /// Without a pool the owner says so; else it is silent, as in Linux.
+    #[test]
+    fn req_8_a_range_answers_if_it_is_to() {
+        let mut gateway = gateway("oif 2 snat to 203.0.113.4:2000-2000", &[]);
+        let second = "udp 10.0.0.2:4000 > 198.51.100.1:53";
+        gateway.wire(IN, "udp 10.0.0.1:4000 > 198.51.100.1:53");
+        assert_eq!(told(&mut gateway, second), None);
+        gateway.with(|nat| nat.set_answer(Some(Answer::AdminProhibited)));
+        assert_eq!(told(&mut gateway, second), Some((3, 13)));
+        assert_eq!(gateway.nat().counters().exhausted, 2);
+    }
+
+    /// Nor does an interface that has no address to masquerade by.
+    #[test]
+    fn req_8_an_interface_without_address_answers_if_it_is_to() {
+        let mut gateway = gateway("oif 2 masquerade", &[]);
+        gateway.with(|nat| nat.set_addresses(Interface(2), &[]));
+        let text = "udp 10.0.0.2:4000 > 198.51.100.1:53";
+        assert_eq!(told(&mut gateway, text), None);
+        gateway.with(|nat| nat.set_answer(Some(Answer::HostUnreachable)));
+        assert_eq!(told(&mut gateway, text), Some((3, 1)));
+        assert_eq!(gateway.nat().counters().no_address, 2);
+    }
+
+    /// Nobody outside is told what is open and what is not.
+    #[test]
+    fn req_8_filtering_stays_silent() {
+        let config = PoolConfig {
+            filtering: Filtering::AddressAndPortDependent,
+            ..wide()
+        };
+        let mut gateway = gateway(POOL, &[config]);
+        gateway.with(|nat| nat.set_answer(Some(Answer::AdminProhibited)));
+        let own = gateway.source("udp 10.0.0.1:4000 > 198.51.100.1:53");
+        let stranger = format!("udp 198.51.100.9:9 > {}:{}", own.address, own.port);
+        assert!(gateway.try_send(OUT, &stranger).is_none());
+        assert_eq!(gateway.verdict, Verdict::Drop);
+    }
 }
 
 mod rfc7857 {
@@ -847,6 +962,25 @@ mod rfc6888 {
                 ip(&format!("10.0.0.{host}"))
             );
         }
+    }
+
+    #[test]
+    fn req_11_the_sender_is_told_that_the_host_is_unreachable() {
+        let mut gateway = gateway(POOL, &[pool(1024, 1024)]);
+        gateway.wire(IN, "udp 10.0.0.1:4000 > 198.51.100.1:53");
+        for _ in 0..3 {
+            let second = "udp 10.0.0.2:4000 > 198.51.100.1:53";
+            assert!(gateway.try_send(IN, second).is_none());
+            assert_eq!(gateway.verdict, Verdict::Reject(Answer::HostUnreachable));
+        }
+        assert_eq!(
+            Answer::HostUnreachable.icmp().map(|(v4, _)| v4),
+            Some([3, 1])
+        );
+        // Its packets are answered, it leaves no trace, and the next one passes as soon as a port is free.
+        assert_eq!(gateway.nat().tracker().len(), 1);
+        gateway.wait(secs(301));
+        gateway.wire(IN, "udp 10.0.0.2:4000 > 198.51.100.1:53");
     }
 
     #[test]

@@ -12,7 +12,7 @@
 use core::fmt;
 
 use super::action::{Action, End, Range};
-use super::{NAME, Nat, Opening, Refusal, is_decided, moved};
+use super::{NAME, Nat, Opening, PoolId, Refusal, Refused, is_decided, moved};
 use crate::hook::{
     Caching, Class, Context, Direction, Hook, Judge, Judgement, Recheck, Rejudged, Stage, Stages,
     Tally,
@@ -161,18 +161,8 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
             };
         }
         if direction == Direction::Original {
-            match self.open(end, packet, context, id) {
-                Ok(()) => {}
-                Err(refusal) => {
-                    match refusal {
-                        Refusal::Exhausted => self.counters.exhausted += 1,
-                        Refusal::NoAddress => self.counters.no_address += 1,
-                        Refusal::Filtered => self.counters.filtered += 1,
-                        Refusal::Unlent => self.counters.unlent += 1,
-                        Refusal::Untranslatable => self.counters.unreachable += 1,
-                    }
-                    return drop(context);
-                }
+            if let Err(refused) = self.open(end, packet, context, id) {
+                return finish(self.refuse(refused), context);
             }
             // What the filter reads of it is as later packets will show it.
             if let (Some(track), Some(one)) = (&mut context.track, self.tracker.connection(id)) {
@@ -324,6 +314,14 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
     }
 }
 
+/// Names the pool that a refusal comes from.
+fn by(pool: PoolId) -> impl Fn(Refusal) -> Refused {
+    move |why| Refused {
+        why,
+        by: Some(pool),
+    }
+}
+
 /// The packet's connection, if it has one.
 fn connection(context: &Context) -> Option<(ConnId, Direction, Class)> {
     let track = context.track?;
@@ -390,7 +388,7 @@ impl<K: Trackable> Nat<K> {
         packet: &P,
         context: &mut Context,
         id: ConnId,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Refused> {
         let Some(status) = self.tracker.connection(id).map(|one| one.status()) else {
             return Ok(());
         };
@@ -402,7 +400,7 @@ impl<K: Trackable> Nat<K> {
         }
         if end == End::Source {
             if self.is_clashing(id, context.now) {
-                return Err(Refusal::Exhausted);
+                return Err(Refusal::Exhausted.into());
             }
             let status = self.tracker.connection(id).map(|one| one.status());
             let changed = Status::SRC_NAT.union(Status::DST_NAT);
@@ -419,7 +417,7 @@ impl<K: Trackable> Nat<K> {
         context: &mut Context,
         id: ConnId,
         status: Status,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Refused> {
         let now = context.now;
         if status.contains(Status::EXPECTED) {
             if let Some(plan) = self.follow_master(id) {
@@ -463,7 +461,7 @@ impl<K: Trackable> Nat<K> {
                 hook: NAME,
                 rule: Some(rule.0),
             };
-            return self.cross_out(id, pool, rule, now);
+            return self.cross_out(id, pool, rule, now).map_err(by(pool));
         }
         let interface = match end {
             End::Source => context.egress.map(|egress| egress.interface),
@@ -488,7 +486,7 @@ impl<K: Trackable> Nat<K> {
             return Ok(());
         };
         match pool {
-            Some(pool) => self.decide_by_pool(id, pool, now)?,
+            Some(pool) => self.decide_by_pool(id, pool, now).map_err(by(pool))?,
             None => self.decide(id, end, &range, planned, now)?,
         }
         let rule = decided.map(|(rule, _)| rule);

@@ -91,6 +91,7 @@ use crate::key::{Endpoint, Family, Locality};
 use crate::packet::{Interface, Mtus};
 use crate::time::Instant;
 use crate::trie::ReserveError;
+use crate::verdict::{Answer, Verdict};
 use dice::Dice;
 use mapping::Mappings;
 use rules::Rules;
@@ -143,6 +144,19 @@ enum Refusal {
     Untranslatable,
 }
 
+/// A first packet that must not pass, and the pool that had nothing for it, if a pool was asked.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    why: Refusal,
+    by: Option<PoolId>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(why: Refusal) -> Self {
+        Self { why, by: None }
+    }
+}
+
 /// What the destination of the packet on its way was decided by, until its source is.
 #[derive(Clone, Copy, Debug)]
 struct Opening {
@@ -175,6 +189,8 @@ pub struct Nat<K: Trackable> {
     addresses: BTreeMap<Interface, Vec<IpAddr>>,
     local: BTreeSet<IpAddr>,
     counters: Counters,
+    /// What is said where a rule without a pool has nothing left.
+    answer: Option<Answer>,
     mtus: Mtus,
     /// What the last packet that became IPv4 was numbered with.
     identification: u16,
@@ -214,6 +230,7 @@ impl<K: Trackable> Nat<K> {
             addresses: BTreeMap::new(),
             local: BTreeSet::new(),
             counters: Counters::default(),
+            answer: None,
             mtus: Mtus::default(),
             identification: 0,
             foretold: Foretold::default(),
@@ -249,6 +266,24 @@ impl<K: Trackable> Nat<K> {
     /// Of several translators with one outside address each needs a chooser of its own.
     pub fn set_homing(&mut self, homing: Option<Box<dyn Homing>>) {
         self.homing = homing;
+    }
+
+    /// Says what the sender of a first packet is told for which a rule without a pool has no free port, or the interface no address.
+    /// `None`, as in the beginning: nothing, as in Linux. What a pool has nothing left for, [the pool](PoolConfig::answer) answers.
+    ///
+    /// ```
+    /// use gufc::hooks::conntrack::{Config, Conntrack};
+    /// use gufc::hooks::nat::Nat;
+    /// use gufc::key::Tuple;
+    /// use gufc::verdict::Answer;
+    ///
+    /// let tracker: Conntrack<Tuple> = Conntrack::try_new(Config::new(1024, [1, 2]))?;
+    /// let mut nat = Nat::try_new(tracker, 100, [3, 4])?;
+    /// nat.set_answer(Some(Answer::HostUnreachable));
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    pub fn set_answer(&mut self, answer: Option<Answer>) {
+        self.answer = answer;
     }
 
     /// Ends the connections that were masqueraded for an interface, because it is down or its address has changed. Returns
@@ -431,6 +466,27 @@ impl<K: Trackable> Nat<K> {
             return Err("a mapping counts its connections");
         }
         Ok(())
+    }
+
+    /// Counts a first packet that must not pass, and says what befalls it.
+    ///
+    /// Only who sent it from inside is told: what filtering keeps out gets no answer, nor what has no address in the other family.
+    fn refuse(&mut self, Refused { why, by }: Refused) -> Verdict {
+        let counters = &mut self.counters;
+        let (count, is_told) = match why {
+            Refusal::Exhausted => (&mut counters.exhausted, true),
+            Refusal::NoAddress => (&mut counters.no_address, true),
+            Refusal::Unlent => (&mut counters.unlent, true),
+            Refusal::Filtered => (&mut counters.filtered, false),
+            Refusal::Untranslatable => (&mut counters.unreachable, false),
+        };
+        *count += 1;
+        let pool = by.and_then(|id| self.mappings.pool(id));
+        let answer = pool.map_or(self.answer, |pool| pool.config().answer);
+        match answer.filter(|_| is_told) {
+            Some(answer) => Verdict::Reject(answer),
+            None => Verdict::Drop,
+        }
     }
 
     /// Ends the records of connections that have left the tracker.

@@ -42,6 +42,7 @@ use super::dice::Dice;
 use crate::key::{Cidr, Embedding, Endpoint, Family, Ports, Protocol};
 use crate::time::{Duration, Instant};
 use crate::trie::ReserveError;
+use crate::verdict::Answer;
 
 /// Who may send to an outside end (RFC 4787 section 5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -107,11 +108,15 @@ pub struct PoolConfig {
     pub keep_port: bool,
     /// Whether an even port stays even and an odd one odd, where one is free.
     pub keep_parity: bool,
+    /// What a subscriber is told whose first packet got no port, for whatever reason; `None`: nothing. RFC 6888 (requirement 11) and
+    /// RFC 6146 (section 3.5.1.1) ask for "host unreachable", which ends no attempt to connect; RFC 5508 (requirement 8) asks for
+    /// [`Answer::AdminProhibited`], after which hosts may give up.
+    pub answer: Option<Answer>,
 }
 
 impl PoolConfig {
-    /// Ports 1024 to 65535 of these addresses for TCP, UDP and ICMP, anybody may answer, ports kept where free, parity kept, and
-    /// none at rest.
+    /// Ports 1024 to 65535 of these addresses for TCP, UDP and ICMP, anybody may answer, ports kept where free, parity kept, none
+    /// at rest, and "host unreachable" for who gets none.
     pub fn new(addresses: Vec<IpAddr>) -> Self {
         Self {
             addresses,
@@ -131,6 +136,7 @@ impl PoolConfig {
             quarantine_max: 65_536,
             keep_port: true,
             keep_parity: true,
+            answer: Some(Answer::HostUnreachable),
         }
     }
 }
