@@ -39,7 +39,7 @@ impl<K: FlowKey> Translation<K> {
     }
 }
 
-/// How long packets may be on either side of a translator. Values below 1,280 (IPv6) and 68 (IPv4) count as these.
+/// How long packets may be on either side of a translator. For a translation values below 1,280 (IPv6) and 68 (IPv4) count as these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mtus {
     /// Bytes of the longest packet on the next link of the IPv4 side.
@@ -58,6 +58,15 @@ impl Mtus {
         v6: 1280,
         lowest_v6: 1280,
     };
+
+    /// Those of links that all take packets of `mtu` bytes.
+    pub const fn both(mtu: u32) -> Self {
+        Self {
+            v4: mtu,
+            v6: mtu,
+            lowest_v6: 1280,
+        }
+    }
 
     /// Bytes of the longest packet of a family that fits the other side unfragmented: what the sender of a longer one is told.
     /// From IPv6 a packet may be 20 bytes longer than IPv4's MTU, and is never told less than 1,280; from IPv4 it has to be 20

@@ -152,6 +152,7 @@ pub fn translate(data: &[u8]) {
     if how & 8 != 0 {
         arrival = arrival.cut_short();
     }
+    arrival.fragmentable = how & 64 != 0;
     let room = if how & 16 != 0 {
         usize::from(choice) % HEADROOM
     } else {
@@ -199,6 +200,11 @@ pub fn translate(data: &[u8]) {
         Ok(range) => range,
         Err(why) => {
             assert_eq!(buffer, before, "a refusal changes nothing: {why}");
+            let too_long = matches!(
+                why,
+                Untranslatable::TooBig { .. } | Untranslatable::MustFragment { .. }
+            );
+            assert!(!(too_long && arrival.fragmentable), "it will be cut");
             assert_eq!(frame.key(), from);
             assert_eq!(twin, before);
             return;

@@ -48,6 +48,8 @@ pub struct Arrival {
     pub checksums: Checksums,
     /// The bytes may end before the packet does, as in a capture with a snap length. Otherwise that is a defect.
     pub cut: bool,
+    /// Whoever sends it on will cut it where it is too long; see [`Frame::with_cut`](super::Frame::with_cut).
+    pub fragmentable: bool,
 }
 
 impl Arrival {

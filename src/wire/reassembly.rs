@@ -451,6 +451,8 @@ impl Reassembler {
         let queue = self.forget(name).ok_or(Refusal::Malformed)?;
         let length = queue.held();
         self.cut = Cut {
+            family: name.family,
+            whole: false,
             identification: name.identification,
             largest: queue.largest,
             repeated: queue.header.len() as u32,

@@ -122,7 +122,7 @@ pub fn translate<K: FlowKey>(
         packet.start,
         &layout,
         defect,
-        arrival.checksums,
+        arrival,
         &Order::of(translation),
     )?;
     Ok(begin..end)
@@ -133,8 +133,8 @@ impl<K: FrameKey> Frame<'_, K> {
     pub(super) fn cross(&mut self, translation: &Translation<K>) -> Result<(), Untranslatable> {
         let order = Order::of(translation);
         let (buffer, begin) = self.packet.buffer();
-        let (layout, checksums) = (&self.layout, self.arrival.checksums);
-        let begin = cross(buffer, begin, layout, self.defect, checksums, &order)?;
+        let (layout, arrival) = (&self.layout, &self.arrival);
+        let begin = cross(buffer, begin, layout, self.defect, arrival, &order)?;
         self.packet.set_begin(begin);
         // What was written can be read.
         let Some(layout) = (match order.to.family {
@@ -200,11 +200,13 @@ pub(super) fn cross(
     begin: usize,
     layout: &Layout,
     defect: Option<Defect>,
-    checksums: Checksums,
+    arrival: &Arrival,
     order: &Order,
 ) -> Result<usize, Untranslatable> {
     let packet = buffer.get(begin..).unwrap_or(&[]);
-    let facts = Facts::read(packet, layout).ok_or(Untranslatable::Target)?;
+    let checksums = arrival.checksums;
+    let mut facts = Facts::read(packet, layout).ok_or(Untranslatable::Target)?;
+    facts.fragmentable = arrival.fragmentable;
     if order.to.family == layout.family || order.to.protocol != facts.protocol {
         return Err(Untranslatable::Target);
     }
@@ -268,6 +270,8 @@ pub(super) struct Facts {
     /// The protocol in the other family.
     pub(super) protocol: Protocol,
     dont_fragment: bool,
+    /// Whether it will be cut where it is too long.
+    fragmentable: bool,
     /// Identification, offset in bytes, and whether more follow, where the packet has a fragment header or is a fragment.
     piece: Option<(u32, u32, bool)>,
 }
@@ -301,6 +305,7 @@ impl Facts {
             hop_limit,
             protocol: counterpart(layout.protocol, layout.family),
             dont_fragment,
+            fragmentable: false,
             piece,
         })
     }
@@ -342,6 +347,9 @@ impl Facts {
     /// Whether a packet with `length` bytes behind the new header fits the other side.
     fn fits(&self, order: &Order, length: u32) -> Result<(), Untranslatable> {
         let mtu = &order.mtu;
+        if self.fragmentable {
+            return Ok(());
+        }
         match order.to.family {
             Family::V6 => {
                 let header = self.header(Family::V6) as u32;
@@ -401,7 +409,9 @@ impl Facts {
                         identification as u16,
                         u16::from(more) << 13 | (offset / 8) as u16,
                     ),
-                    None if u32::from(total) > FRAGMENTABLE_MAX => (0, ipv4::DONT_FRAGMENT),
+                    None if u32::from(total) > FRAGMENTABLE_MAX && !self.fragmentable => {
+                        (0, ipv4::DONT_FRAGMENT)
+                    }
                     None => (identification, 0),
                 };
                 put_at(bytes, 0, [0x45, class]);

@@ -3,11 +3,11 @@
 use gufc::hook::Class;
 use gufc::hooks::conntrack::{Config, Reason};
 use gufc::key::Tuple;
-use gufc::packet::{Fragment, Packet};
+use gufc::packet::{Fragment, Mtus, Packet};
 use gufc::testing::prng::SplitMix64;
 use gufc::time::{Duration, Instant};
-use gufc::wire::build::{Datagram, Transport};
-use gufc::wire::{Arrival, Frame, Limits, Reassembler, Reassembly, Refusal, checksum};
+use gufc::wire::build::{BuildError, Datagram, Transport};
+use gufc::wire::{Arrival, Cut, Frame, Limits, Reassembler, Reassembly, Refusal, checksum};
 use proptest::prelude::*;
 
 use super::story::tracker;
@@ -179,8 +179,8 @@ proptest! {
         let whole = whole.expect("complete");
         let cut = reassembler.cut();
         prop_assert_eq!(cut.identification, large.identification);
-        prop_assert_eq!(cut.fragments(&whole, 9_000).expect("room"), came);
-        let narrow = cut.fragments(&whole, 90).expect("room");
+        prop_assert_eq!(cut.fragments(&whole, &Mtus::both(9_000)).expect("room"), came);
+        let narrow = cut.fragments(&whole, &Mtus::both(90)).expect("room");
         prop_assert!(narrow.iter().all(|piece| piece.len() <= 90));
         let mut again = None;
         let limits = Limits { gaps_max: 200, ..Limits::default() };
@@ -191,8 +191,51 @@ proptest! {
             }
         }
         prop_assert_eq!(again, Some(whole.clone()));
-        prop_assert_eq!(cut.fragments(&whole, 27).is_err(), true, "no room");
-        prop_assert_eq!(cut.fragments(&whole[..10], 1).is_err(), true, "no header");
+        prop_assert_eq!(cut.fragments(&whole, &Mtus::both(27)).is_err(), true, "no room");
+        prop_assert_eq!(cut.fragments(&whole[..10], &Mtus::both(1)).is_err(), true, "no header");
+    }
+}
+
+/// Behind the hooks a packet that is too long for its link is cut, unless its sender, or its family, said that it must not be.
+#[test]
+fn packets_in_one_piece_are_cut_where_they_may_be() {
+    let ends = [
+        ("192.0.2.1", "198.51.100.1"),
+        ("2001:db8::1", "2001:db8::2"),
+    ];
+    for (number, dont_fragment) in [(0, false), (0, true), (1, false)] {
+        let [from, to] = [ends[number].0, ends[number].1].map(|end| end.parse().expect("one"));
+        let mut large = Datagram::new(from, to, Transport::udp(5, 53)).with_payload(&[7; 1400]);
+        large.dont_fragment = dont_fragment;
+        large.identification = 99;
+        let mut bytes = large.emit().expect("a packet");
+        let frame: Frame = Frame::ip(&mut bytes, &Arrival::default()).expect("a packet");
+        let cut = Cut::of(&frame);
+        let cuttable = number == 0 && !dont_fragment;
+        assert_eq!(cut.is_fragmentable(), cuttable);
+        let narrow = cut.fragments(&bytes, &Mtus::both(600));
+        match cuttable {
+            true => assert_eq!(narrow, large.fragments(600)),
+            false => assert_eq!(narrow, Err(BuildError::Mtu)),
+        }
+        let wide = cut.fragments(&bytes, &Mtus::both(1500));
+        assert_eq!(wide, Ok(vec![bytes]), "where it fits it stays as it is");
+    }
+    // A fragment that was never put together is not cut again.
+    let large = Datagram::new(
+        ends[0].0.parse().expect("one"),
+        ends[0].1.parse().expect("one"),
+        Transport::udp(5, 53),
+    );
+    for mut piece in large
+        .with_payload(&[7; 2400])
+        .fragments(1400)
+        .expect("pieces")
+    {
+        let frame: Frame = Frame::ip(&mut piece, &Arrival::default()).expect("a packet");
+        let cut = Cut::of(&frame);
+        assert!(!cut.is_fragmentable());
+        assert!(cut.fragments(&piece, &Mtus::both(600)).is_err());
     }
 }
 

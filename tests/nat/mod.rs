@@ -4,6 +4,7 @@ mod ftp;
 mod kinds;
 mod mappings;
 mod nat64;
+mod nat64_fragments;
 mod npt;
 mod pair;
 mod pools;

@@ -10,15 +10,15 @@ use gufc::testing::prng::SplitMix64;
 use gufc::time::Instant;
 use gufc::verdict::{Answer, Outcome, Verdict};
 use gufc::wire::build::{Datagram, Tcp, Transport};
-use gufc::wire::{ANSWER_MAX, Arrival, Frame, Notice};
+use gufc::wire::{ANSWER_MAX, Arrival, Cut, Frame, Notice};
 use proptest::prelude::*;
 
 use super::pair::Pair;
 
-type Hooks = (Nat<Tuple>, Filter);
+pub(super) type Hooks = (Nat<Tuple>, Filter);
 
 /// The outside address.
-const OUTSIDE: &str = "198.51.100.1";
+pub(super) const OUTSIDE: &str = "198.51.100.1";
 const PREFIX: &str = "64:ff9b::/96";
 const HOST: &str = "2001:db8::7";
 const SERVER: &str = "192.0.2.53";
@@ -36,12 +36,12 @@ const FILTER: &str = "
     }
 ";
 
-struct Setting {
-    filtering: Filtering,
-    prefix: &'static str,
-    mtus: Mtus,
-    ports: Ports,
-    answer: Option<Answer>,
+pub(super) struct Setting {
+    pub(super) filtering: Filtering,
+    pub(super) prefix: &'static str,
+    pub(super) mtus: Mtus,
+    pub(super) ports: Ports,
+    pub(super) answer: Option<Answer>,
 }
 
 impl Default for Setting {
@@ -88,19 +88,19 @@ fn hooks(setting: &Setting) -> Hooks {
     (nat, filter)
 }
 
-struct World {
-    pair: Pair<Hooks>,
-    now: Instant,
+pub(super) struct World {
+    pub(super) pair: Pair<Hooks>,
+    pub(super) now: Instant,
 }
 
-fn key_of(bytes: &[u8]) -> Tuple {
+pub(super) fn key_of(bytes: &[u8]) -> Tuple {
     let mut bytes = bytes.to_vec();
     let frame = Frame::<Tuple>::ip(&mut bytes, &Arrival::default()).expect("a packet");
     frame.key()
 }
 
 /// A packet with this key.
-fn packet(key: &Tuple, flags: TcpFlags, numbers: [u32; 2], payload: &[u8]) -> Vec<u8> {
+pub(super) fn packet(key: &Tuple, flags: TcpFlags, numbers: [u32; 2], payload: &[u8]) -> Vec<u8> {
     let (source, destination) = (key.source(), key.destination());
     let transport: Transport = match key.protocol().0 {
         6 => {
@@ -129,19 +129,24 @@ fn packet(key: &Tuple, flags: TcpFlags, numbers: [u32; 2], payload: &[u8]) -> Ve
 }
 
 impl World {
-    fn new(setting: &Setting) -> Self {
+    pub(super) fn new(setting: &Setting) -> Self {
         Self {
             pair: Pair::new(|| hooks(setting)),
             now: NOW,
         }
     }
 
-    fn nat(&self) -> &Nat<Tuple> {
+    pub(super) fn nat(&self) -> &Nat<Tuple> {
         &self.pair.cached.hooks().0
     }
 
     fn send(&mut self, bytes: &[u8]) -> (Outcome, Vec<u8>) {
-        let result = self.pair.process(bytes, 1, self.now);
+        self.send_cut(bytes, &Cut::default())
+    }
+
+    /// The same for a datagram that came so, and is cut again afterwards.
+    pub(super) fn send_cut(&mut self, bytes: &[u8], cut: &Cut) -> (Outcome, Vec<u8>) {
+        let result = self.pair.process_cut(bytes, 1, self.now, cut);
         let dump = |nat: &Nat<Tuple>| {
             let connections: Vec<_> = nat.tracker().iter().collect();
             let mappings: Vec<_> = nat.mappings().collect();
@@ -609,6 +614,27 @@ fn rfc7915_4_what_does_not_fit_is_told() {
     let long = datagram.with_payload(&[1; 1300]).emit().expect("a packet");
     assert_eq!(world.send(&long).0.verdict, Verdict::Drop);
     assert_eq!(world.nat().counters().untranslated, 4);
+}
+
+#[test]
+fn rfc6146_3_5_what_has_been_translated_is_not_again() {
+    for prefix in [PREFIX, "2001:db9:122::/48"] {
+        let mut world = World::new(&Setting {
+            prefix,
+            ..Setting::default()
+        });
+        let embedding: Embedding = prefix.parse().expect("a prefix");
+        let [own, server] = ["203.0.113.9", SERVER].map(|one| {
+            let one = one.parse().expect("an address");
+            embedding.embed(one)
+        });
+        assert_eq!(
+            world.pass(&format!("udp [{own}]:4000 > [{server}]:53")),
+            None
+        );
+        assert_eq!(world.nat().counters().unreachable, 1);
+        assert_eq!(world.nat().mappings().count(), 0);
+    }
 }
 
 /// Address unreachable, to the sender and about what he sent; whatever is said of other rules.

@@ -9,7 +9,7 @@ use gufc::pipeline::Walk;
 use gufc::testing::uncached::Uncached;
 use gufc::time::Instant;
 use gufc::verdict::{Outcome, Path};
-use gufc::wire::{Arrival, Frame, HEADROOM};
+use gufc::wire::{Arrival, Cut, Frame, HEADROOM};
 
 pub(super) struct Pair<H: gufc::pipeline::Pipeline> {
     pub(super) cached: FlowCache<Tuple, H>,
@@ -31,6 +31,17 @@ impl<H: for<'a> Walk<Frame<'a, Tuple>>> Pair<H> {
 
     /// What befalls the packet, and the packet afterwards.
     pub(super) fn process(&mut self, packet: &[u8], on: u32, now: Instant) -> (Outcome, Vec<u8>) {
+        self.process_cut(packet, on, now, &Cut::default())
+    }
+
+    /// The same for a datagram that came so, and is cut again afterwards.
+    pub(super) fn process_cut(
+        &mut self,
+        packet: &[u8],
+        on: u32,
+        now: Instant,
+        cut: &Cut,
+    ) -> (Outcome, Vec<u8>) {
         let roomy = || {
             let mut buffer = vec![0; HEADROOM];
             buffer.extend(packet);
@@ -41,8 +52,10 @@ impl<H: for<'a> Walk<Frame<'a, Tuple>>> Pair<H> {
         let read = |bytes| Frame::<Tuple>::with_headroom(bytes, HEADROOM, &arrival);
         let local = self.local.clone();
         let is_local = |address| local.contains(&address);
-        let mut one = read(&mut one).expect("a packet").locate(is_local);
-        let mut other = read(&mut other).expect("a packet").locate(is_local);
+        let mut one = read(&mut one).expect("a packet");
+        one = one.locate(is_local).with_cut(cut);
+        let mut other = read(&mut other).expect("a packet");
+        other = other.locate(is_local).with_cut(cut);
         let was_intact = one.is_intact();
         let got = self.cached.process(&mut one, now);
         let wanted = self.plain.process(&mut other, now);

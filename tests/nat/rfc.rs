@@ -1018,6 +1018,9 @@ fn the_manual_names_tests_that_exist() {
         ("pools", include_str!("pools.rs")),
         ("mappings", include_str!("mappings.rs")),
         ("story", include_str!("story.rs")),
+        ("nat64", include_str!("nat64.rs")),
+        ("nat64_fragments", include_str!("nat64_fragments.rs")),
+        ("wire::translating", include_str!("../wire/translating.rs")),
         (
             "conntrack::fragments",
             include_str!("../conntrack/fragments.rs"),

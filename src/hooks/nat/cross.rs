@@ -20,7 +20,9 @@
 //! | 3.5.4 addresses | the prefix of the pool (RFC 6052); what must not be reached by it is refused |
 //! | 3.7 packets | [`Packet::translate`](crate::packet::Packet::translate) (RFC 7915), ICMP errors with what they quote |
 //! | 3.8 hairpinning | TCP and UDP: the packet stays IPv6, between the two outside ends |
-//! | 3.4 fragments | reassembled before ([`Reassembler`](crate::wire::Reassembler)); the tracker takes no parts |
+//! | 3.4 fragments | reassembled before ([`Reassembler`](crate::wire::Reassembler)), for the tracker takes no parts, and cut again behind ([`Cut`](crate::wire::Cut)) |
+//!
+//! Row by row: [the manual](crate::manual::nat).
 
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -78,6 +80,10 @@ impl<K: Trackable> Nat<K> {
         let IpAddr::V6(destination) = current.destination().address else {
             return Err(Refusal::Untranslatable);
         };
+        // One that came from a translator must not go through it again (RFC 6146 section 3.5).
+        if embedding.cross(current.source().address).is_some() {
+            return Err(Refusal::Untranslatable);
+        }
         let server = embedding.extract(destination);
         let server = server.filter(|server| is_reachable(*server, &embedding));
         let server = server.ok_or(Refusal::Untranslatable)?;
