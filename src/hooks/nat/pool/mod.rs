@@ -31,155 +31,23 @@
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 
+mod choice;
+mod config;
+mod rest;
+
+pub use config::{Allocation, Filtering, PoolConfig, PoolError};
+
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
-use core::fmt;
 use core::net::IpAddr;
 
-use super::bits::{Bits, Parity};
+use super::bits::Bits;
 use super::deterministic::Deterministic;
 use super::dice::Dice;
-use crate::key::{Cidr, Embedding, Endpoint, Family, Ports, Protocol};
-use crate::time::{Duration, Instant};
+use crate::key::{Endpoint, Family, Ports, Protocol};
+use crate::time::Instant;
 use crate::trie::ReserveError;
-use crate::verdict::Answer;
-
-/// Who may send to an outside end (RFC 4787 section 5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Filtering {
-    /// Anybody, while the mapping lives.
-    #[default]
-    EndpointIndependent,
-    /// Those at an address that the subscriber has sent to.
-    AddressDependent,
-    /// Those at an address and port that the subscriber has sent to.
-    AddressAndPortDependent,
-}
-
-/// How ports are handed out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Allocation {
-    /// Each by itself.
-    #[default]
-    Single,
-    /// In blocks of `size` ports, of which a subscriber has at most `max` at once.
-    Blocks {
-        /// Ports in a block: 1 to 65,535.
-        size: u16,
-        /// Blocks of one subscriber.
-        max: u8,
-    },
-    /// In blocks that follow from the subscriber's address (RFC 7422).
-    Deterministic {
-        /// Where subscribers' addresses are.
-        inside: Cidr,
-    },
-}
-
-/// What the owner of a pool decides.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolConfig {
-    /// The outside addresses, of one family: those of another than the first are left out.
-    pub addresses: Vec<IpAddr>,
-    /// The ports that are lent, of each address; also the ICMP identifiers.
-    pub ports: Ports,
-    /// The protocols that ports are lent for. ICMPv6 is ICMP here. 8 KiB each for each address.
-    pub protocols: Vec<Protocol>,
-    /// Ports that are never lent, since this machine uses them itself.
-    pub reserved: Vec<(IpAddr, Ports)>,
-    /// Where subscribers are: what they send to outside ends of the pool is turned back, with an outside source.
-    pub inside: Vec<Cidr>,
-    /// For subscribers of IPv6 and outside addresses of IPv4: the prefix that IPv4's hosts have inside (NAT64, RFC 6146). Such a
-    /// pool serves the rules that say `nat64`, and no others.
-    pub prefix64: Option<Embedding>,
-    /// Who may send to an outside end.
-    pub filtering: Filtering,
-    /// How ports are handed out.
-    pub allocation: Allocation,
-    /// Ports of one subscriber at once, of all protocols together.
-    pub quota: Option<u32>,
-    /// Ports that one subscriber may open within a second.
-    pub rate: Option<u32>,
-    /// How long a freed port or block rests before another subscriber gets it.
-    pub quarantine: Duration,
-    /// Ports or blocks that may rest at once; of more the oldest is woken early.
-    pub quarantine_max: usize,
-    /// Whether the inside port is kept where it is free.
-    pub keep_port: bool,
-    /// Whether an even port stays even and an odd one odd, where one is free.
-    pub keep_parity: bool,
-    /// What a subscriber is told whose first packet got no port, for whatever reason; `None`: nothing. RFC 6888 (requirement 11) and
-    /// RFC 6146 (section 3.5.1.1) ask for "host unreachable", which ends no attempt to connect; RFC 5508 (requirement 8) asks for
-    /// [`Answer::AdminProhibited`], after which hosts may give up.
-    pub answer: Option<Answer>,
-}
-
-impl PoolConfig {
-    /// Ports 1024 to 65535 of these addresses for TCP, UDP and ICMP, anybody may answer, ports kept where free, parity kept, none
-    /// at rest, and "host unreachable" for who gets none.
-    pub fn new(addresses: Vec<IpAddr>) -> Self {
-        Self {
-            addresses,
-            ports: Ports {
-                first: 1024,
-                last: 65_535,
-            },
-            protocols: Vec::from([Protocol::TCP, Protocol::UDP, Protocol::ICMP]),
-            reserved: Vec::new(),
-            inside: Vec::new(),
-            prefix64: None,
-            filtering: Filtering::EndpointIndependent,
-            allocation: Allocation::Single,
-            quota: None,
-            rate: None,
-            quarantine: Duration::ZERO,
-            quarantine_max: 65_536,
-            keep_port: true,
-            keep_parity: true,
-            answer: Some(Answer::HostUnreachable),
-        }
-    }
-}
-
-/// Why no port was lent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum PoolError {
-    /// The subscriber's address, or the blocks that he may have, have no free port.
-    Exhausted,
-    /// The subscriber has as many as he may have.
-    Quota,
-    /// The subscriber opens ports faster than he may.
-    Rate,
-    /// The pool has no ports for the protocol.
-    Protocol,
-    /// The subscriber's address has no block.
-    Outsider,
-}
-
-impl PoolError {
-    const COUNT: usize = 5;
-}
-
-impl fmt::Display for PoolError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Exhausted => "no port is free",
-            Self::Quota => "the subscriber has as many ports as he may have",
-            Self::Rate => "the subscriber opens ports too fast",
-            Self::Protocol => "the pool has no ports for the protocol",
-            Self::Outsider => "the subscriber's address is none of the pool's",
-        })
-    }
-}
-
-impl core::error::Error for PoolError {}
-
-/// Subscribers without ports whose rate is remembered; of more the oldest is forgotten early.
-const IDLE_MAX: usize = 65_536;
-
-/// Free ports in turn that may be of no use.
-const USELESS_MAX: u32 = 16;
+use rest::Resting;
 
 /// A block of ports of one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,17 +84,6 @@ impl Subscriber {
     fn is_idle(&self) -> bool {
         self.ports == 0 && self.blocks.is_empty()
     }
-}
-
-/// What rests until it may be lent again.
-#[derive(Clone, Copy, Debug)]
-enum Resting {
-    Port {
-        address: usize,
-        space: usize,
-        port: u16,
-    },
-    Block(u32),
 }
 
 /// The allocator.
@@ -490,165 +347,6 @@ impl Pool {
         lent
     }
 
-    /// A port from the blocks that the subscriber has.
-    fn in_blocks(
-        &mut self,
-        subscriber: IpAddr,
-        space: usize,
-        wanted: u16,
-        is_of_use: &dyn Fn(Endpoint) -> bool,
-    ) -> Option<Lent> {
-        let own = self.subscribers.get(&subscriber)?;
-        let address = own.address;
-        let blocks = own.blocks.clone();
-        for block in blocks {
-            let ports = self.ports_of_block(block);
-            if let Some(port) = self.find(address, space, ports, wanted, is_of_use) {
-                self.hold(address, space, port);
-                let outside = Endpoint::new(*self.config.addresses.get(address)?, port);
-                return Some(Lent {
-                    outside,
-                    block: None,
-                });
-            }
-        }
-        None
-    }
-
-    /// Gives a subscriber one more block of his address.
-    fn take_block(
-        &mut self,
-        subscriber: IpAddr,
-        space: usize,
-        max: u8,
-        is_of_use: &dyn Fn(Endpoint) -> bool,
-    ) -> Result<(usize, Ports, Option<u32>), PoolError> {
-        let held = self.subscribers.get(&subscriber);
-        if held.is_some_and(|one| one.blocks.len() >= usize::from(max)) {
-            return Err(PoolError::Quota);
-        }
-        let address = self.paired(subscriber);
-        let number = self.free_block(address, space, is_of_use);
-        let number = number.ok_or(PoolError::Exhausted)?;
-        if let Some(bits) = self.free_blocks.get_mut(address) {
-            bits.take(number);
-        }
-        let block = address as u32 * self.per_address + u32::from(number);
-        if let Some(place) = self.blocks.get_mut(block as usize) {
-            *place = Some((subscriber, 0));
-        }
-        let one = self.subscribers.entry(subscriber).or_default();
-        one.address = address;
-        one.blocks.push(block);
-        Ok((address, self.ports_of_block(block), Some(block)))
-    }
-
-    /// A drawn block of an address that nobody has, with a port that is free and of use: others may be reserved whole.
-    fn free_block(
-        &mut self,
-        address: usize,
-        space: usize,
-        is_of_use: &dyn Fn(Endpoint) -> bool,
-    ) -> Option<u16> {
-        let per_address = self.per_address.max(1);
-        let last = (per_address - 1) as u16;
-        let mut start = (self.dice.draw() as u32 % per_address) as u16;
-        let all = Ports { first: 0, last };
-        for _ in 0..self.free_blocks.get(address)?.len() {
-            let blocks = self.free_blocks.get(address)?;
-            let number = blocks.find(all, start, Parity::Any, &mut self.looked)?;
-            let ports = self.ports_of_block(address as u32 * per_address + u32::from(number));
-            let any = self.find_from(address, space, ports, ports.first, Parity::Any, is_of_use);
-            if any.is_some() {
-                return Some(number);
-            }
-            start = if number == last { 0 } else { number + 1 };
-        }
-        None
-    }
-
-    /// Marks a port as lent.
-    fn hold(&mut self, address: usize, space: usize, port: u16) {
-        if let Some(bits) = self.free.get_mut(address).and_then(|s| s.get_mut(space)) {
-            bits.take(port);
-        }
-        if let Some(bits) = self.held.get_mut(address).and_then(|s| s.get_mut(space)) {
-            bits.give(port);
-        }
-        let block = self.block_at(address, port);
-        if let Some(Some(Some((_, used)))) = block.map(|b| self.blocks.get_mut(b as usize)) {
-            *used += 1;
-        }
-    }
-
-    fn return_block(&mut self, block: u32, now: Instant) {
-        let Some(Some((subscriber, _))) = self.blocks.get(block as usize).copied() else {
-            return;
-        };
-        if let Some(place) = self.blocks.get_mut(block as usize) {
-            *place = None;
-        }
-        if let Some(one) = self.subscribers.get_mut(&subscriber) {
-            one.blocks.retain(|other| *other != block);
-        }
-        self.forget(subscriber);
-        self.rest(Resting::Block(block), now);
-    }
-
-    /// A free port of one address among `ports`: the wanted one, or a drawn one.
-    fn find(
-        &mut self,
-        address: usize,
-        space: usize,
-        ports: Ports,
-        wanted: u16,
-        is_of_use: &dyn Fn(Endpoint) -> bool,
-    ) -> Option<u16> {
-        if self.config.keep_port && ports.contains(wanted) {
-            let own = *self.config.addresses.get(address)?;
-            let bits = self.free.get(address)?.get(space)?;
-            if bits.is_free(wanted) && is_of_use(Endpoint::new(own, wanted)) {
-                return Some(wanted);
-            }
-        }
-        let size = u32::from(ports.last) - u32::from(ports.first) + 1;
-        let start = ports.first + (self.dice.draw() as u32 % size) as u16;
-        if self.config.keep_parity {
-            let same = Parity::of(wanted);
-            let port = self.find_from(address, space, ports, start, same, is_of_use);
-            if port.is_some() {
-                return port;
-            }
-        }
-        self.find_from(address, space, ports, start, Parity::Any, is_of_use)
-    }
-
-    /// The first free port of use at or behind `start`, going round. Gives up after [`USELESS_MAX`] that are of no use.
-    fn find_from(
-        &mut self,
-        address: usize,
-        space: usize,
-        ports: Ports,
-        mut start: u16,
-        parity: Parity,
-        is_of_use: &dyn Fn(Endpoint) -> bool,
-    ) -> Option<u16> {
-        let own = *self.config.addresses.get(address)?;
-        let bits = self.free.get(address)?.get(space)?;
-        for _ in 0..USELESS_MAX {
-            let port = bits.find(ports, start, parity, &mut self.looked)?;
-            if is_of_use(Endpoint::new(own, port)) {
-                return Some(port);
-            }
-            start = if port >= ports.last {
-                ports.first
-            } else {
-                port + 1
-            };
-        }
-        None
-    }
-
     /// Takes a port back; it rests before another subscriber gets it. `None`, and no change, where it was not lent; else the
     /// block that went back with it, being its last: the line for the log.
     pub fn close(
@@ -695,84 +393,6 @@ impl Pool {
         }
         self.forget(subscriber);
         Some(returned)
-    }
-
-    /// Forgets a subscriber who has nothing; where there is a rate, only when the second of his last opening is over, or too
-    /// many others wait for that.
-    fn forget(&mut self, subscriber: IpAddr) {
-        let Some(one) = self.subscribers.get(&subscriber) else {
-            return;
-        };
-        if !one.is_idle() {
-            return;
-        }
-        if self.config.rate.is_none() || one.opened == 0 {
-            self.subscribers.remove(&subscriber);
-            return;
-        }
-        self.idle.push_back((one.second, subscriber));
-        if self.idle.len() > IDLE_MAX {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some((second, who)) = self.idle.pop_front() {
-            let over = |one: &Subscriber| one.is_idle() && one.second == second;
-            if self.subscribers.get(&who).is_some_and(over) {
-                self.subscribers.remove(&who);
-            }
-        }
-    }
-
-    /// Lets a port or block rest.
-    fn rest(&mut self, one: Resting, now: Instant) {
-        if self.config.quarantine.is_zero() || self.config.quarantine_max == 0 {
-            self.free_again(one);
-            return;
-        }
-        if self.resting.len() >= self.config.quarantine_max {
-            if let Some((_, oldest)) = self.resting.pop_front() {
-                self.free_again(oldest);
-                self.woken_early += 1;
-            }
-        }
-        self.resting.push_back((now + self.config.quarantine, one));
-    }
-
-    /// Frees what has rested long enough. Cost: O(1) for each, once.
-    fn wake(&mut self, now: Instant) {
-        let second = now.nanos() / 1_000_000_000;
-        while self.idle.front().is_some_and(|(last, _)| *last < second) {
-            self.forget_oldest();
-        }
-        while let Some((until, one)) = self.resting.front().copied() {
-            if until > now {
-                return;
-            }
-            self.resting.pop_front();
-            self.free_again(one);
-        }
-    }
-
-    fn free_again(&mut self, one: Resting) {
-        match one {
-            Resting::Port {
-                address,
-                space,
-                port,
-            } => {
-                if let Some(bits) = self.free.get_mut(address).and_then(|s| s.get_mut(space)) {
-                    bits.give(port);
-                }
-            }
-            Resting::Block(block) => {
-                let per = self.per_address.max(1);
-                if let Some(bits) = self.free_blocks.get_mut((block / per) as usize) {
-                    bits.give((block % per) as u16);
-                }
-            }
-        }
     }
 
     /// Takes one port out of the pool for good, if it is the pool's and free; false where it is lent already. For static
@@ -835,27 +455,6 @@ impl Pool {
         let (_, bits) = Family::align(subscriber);
         let hash = self.dice.hash(&[(bits >> 64) as u64, bits as u64]);
         (hash % self.config.addresses.len().max(1) as u64) as usize
-    }
-
-    fn ports_of_block(&self, block: u32) -> Ports {
-        let size = match self.config.allocation {
-            Allocation::Blocks { size, .. } => u32::from(size.max(1)),
-            _ => 1,
-        };
-        let first = u32::from(self.config.ports.first) + block % self.per_address.max(1) * size;
-        Ports {
-            first: first as u16,
-            last: (first + size - 1) as u16,
-        }
-    }
-
-    fn block_at(&self, address: usize, port: u16) -> Option<u32> {
-        let Allocation::Blocks { size, .. } = self.config.allocation else {
-            return None;
-        };
-        let distance = u32::from(port.checked_sub(self.config.ports.first)?);
-        let number = distance / u32::from(size.max(1));
-        (number < self.per_address).then(|| address as u32 * self.per_address + number)
     }
 
     /// Whether the parts agree; for tests. Cost: O(ports).
