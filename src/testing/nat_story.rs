@@ -81,7 +81,7 @@ fn menu() -> Vec<LinearRule> {
         rule(out, "", "", None, masquerade(None, false)),
         rule(out, "", "", None, masquerade(few, false)),
         rule(out, "10.0.0.0/24", "", None, masquerade(None, true)),
-        rule(out, "", "", None, Action::Pool(PoolId(0))),
+        by_pool(),
         rule(out, "10.0.0.0/24", "", None, Action::Pool(PoolId(0))),
         rule(out, "10.0.0.0/24", "", None, change(two, None)),
         rule(out, "10.0.0.0/24", "", None, persistent(change(two, few))),
@@ -159,6 +159,16 @@ fn menu() -> Vec<LinearRule> {
             to("fd00::1", 4001),
         ),
     ])
+}
+
+/// What leaves goes by the pool.
+fn by_pool() -> LinearRule {
+    LinearRule {
+        interfaces: [None, Some(2)],
+        prefixes: [None, None],
+        port: None,
+        action: Action::Pool(PoolId(0)),
+    }
 }
 
 /// A small pool, of IPv4 addresses.
@@ -279,11 +289,32 @@ impl Story {
         if let Some(linear) = &mut linear {
             linear.answer = answer;
         }
-        Ok(Self {
+        let mut story = Self {
             gateway,
             linear,
             wires: Vec::new(),
-        })
+        };
+        if bits & 32 != 0 {
+            // From the beginning, so that the pool runs out.
+            story.insert(by_pool(), true)?;
+        }
+        Ok(story)
+    }
+
+    /// Inserts a rule before or behind all others.
+    fn insert(&mut self, rule: LinearRule, first: bool) -> Result<(), String> {
+        let parsed: crate::hooks::nat::Rule = rule.text().parse().map_err(say)?;
+        let place = if first { Place::First } else { Place::Last };
+        let inserted = self.gateway.edit(|(nat, ..)| {
+            let inserted = nat.insert(place, parsed.clone());
+            inserted.map(|(_, change)| change).map_err(say)
+        });
+        // A rule for one family whose pool is of the other is refused.
+        if let (Ok(()), Some(linear)) = (inserted, &mut self.linear) {
+            let at = if first { 0 } else { linear.rules.len() };
+            linear.rules.insert(at, rule);
+        }
+        Ok(())
     }
 
     fn key(&mut self, choices: &mut Choices<'_>) -> (u32, Tuple) {
@@ -444,19 +475,7 @@ impl Story {
                 let at = usize::from(choices.byte());
                 let menu = menu();
                 let rule = menu[at % menu.len()].clone();
-                let text = rule.text();
-                let parsed: crate::hooks::nat::Rule = text.parse().map_err(say)?;
-                let first = at & 0x80 != 0;
-                let place = if first { Place::First } else { Place::Last };
-                let inserted = self.gateway.edit(|(nat, ..)| {
-                    let inserted = nat.insert(place, parsed.clone());
-                    inserted.map(|(_, change)| change).map_err(say)
-                });
-                // A rule for one family whose pool is of the other is refused.
-                if let (Ok(()), Some(linear)) = (inserted, &mut self.linear) {
-                    let at = if first { 0 } else { linear.rules.len() };
-                    linear.rules.insert(at, rule);
-                }
+                self.insert(rule, at & 0x80 != 0)?;
             }
             24 => {
                 let nat = self.gateway.nat();

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::Timeouts;
 use crate::key::Zone;
 use crate::time::Duration;
+use crate::verdict::Answer;
 
 /// Whose judgement the tracker gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -94,6 +95,9 @@ pub struct Config {
     /// where the packet came. The last pair of a zone counts. [`Template::zones`](super::Template::zones) says the same for one
     /// packet.
     pub reply_zones: Vec<(Zone, Zone)>,
+    /// What the sender of a packet is told for whose connection there is no place, or no more of its source's; `None`, as in Linux:
+    /// nothing (RFC 5508 requirement 8 asks for [`Answer::AdminProhibited`]).
+    pub answer: Option<Answer>,
 }
 
 impl Config {
@@ -113,6 +117,7 @@ impl Config {
             pending_max: 32,
             expectations_max: 256,
             reply_zones: Vec::new(),
+            answer: None,
         }
     }
 }

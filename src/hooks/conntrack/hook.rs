@@ -173,7 +173,7 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Conntrack<K> {
             };
             context.caching.forbid(Caching::Forbidden);
             return Judgement::Finish {
-                verdict: Verdict::Drop,
+                verdict: self.config.answer.map_or(Verdict::Drop, Verdict::Reject),
                 constant: false,
             };
         }

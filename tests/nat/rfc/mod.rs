@@ -9,7 +9,7 @@ mod rfc7857;
 
 use std::collections::BTreeSet;
 
-use gufc::hooks::conntrack::{TimeoutClass, Timeouts};
+use gufc::hooks::conntrack::{Config, TimeoutClass, Timeouts};
 use gufc::hooks::filter::{Policy, parse_rules};
 use gufc::hooks::nat::{Allocation, Filtering, PoolConfig, PoolError, PoolId};
 use gufc::key::{FlowKey, Ports};
@@ -19,7 +19,7 @@ use gufc::verdict::{Answer, Verdict};
 use gufc::wire::build::{Datagram, Transport};
 use gufc::wire::{ANSWER_MAX, Arrival, Frame, Notice};
 
-use super::world::{IN, OUT, POOL, Play, end, gateway, ip, key, plain, pool, secs};
+use super::world::{IN, OUT, POOL, Play, end, gateway, ip, key, plain, pool, secs, with};
 
 fn wide() -> PoolConfig {
     pool(1024, 65_535)

@@ -281,3 +281,47 @@ fn req_8_filtering_stays_silent() {
     assert!(gateway.try_send(OUT, &stranger).is_none());
     assert_eq!(gateway.verdict, Verdict::Drop);
 }
+
+/// Whatever is said where there is no pool.
+#[test]
+fn req_9_a_pool_can_be_silent() {
+    let silent = PoolConfig {
+        answer: None,
+        ..pool(1024, 1024)
+    };
+    let mut gateway = gateway(POOL, &[silent]);
+    gateway.with(|nat| nat.set_answer(Some(Answer::AdminProhibited)));
+    gateway.wire(IN, "udp 10.0.0.1:4000 > 198.51.100.1:53");
+    let second = "udp 10.0.0.2:4000 > 198.51.100.1:53";
+    assert_eq!(told(&mut gateway, second), None);
+    assert_eq!(gateway.nat().counters().unlent, 1);
+}
+
+#[test]
+fn req_8_a_full_tracker_answers_if_it_is_to() {
+    for (capacity, per_source_max) in [(1, None), (4096, Some(1))] {
+        for (answer, wanted) in [
+            (None, None),
+            (Some(Answer::AdminProhibited), Some((3, 13))),
+            (Some(Answer::HostUnreachable), Some((3, 1))),
+        ] {
+            let config = Config {
+                capacity,
+                per_source_max,
+                answer,
+                ..super::super::world::rfc()
+            };
+            let mut gateway = with(&config, POOL, &[wide()]);
+            let there = key("tcp 10.0.0.1:4000 > 198.51.100.1:80");
+            let sent = gateway.wire(IN, &there.to_string());
+            gateway.answer(&sent).expect("an answer");
+            // An established connection gives way to nobody.
+            gateway.try_tcp(IN, &there, TcpFlags::ACK).expect("passes");
+            for n in 1..4 {
+                let second = format!("udp 10.0.0.1:{} > 198.51.100.1:53", 5000 + n);
+                assert_eq!(told(&mut gateway, &second), wanted);
+            }
+            assert_eq!(gateway.nat().tracker().len(), 1);
+        }
+    }
+}
