@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use gufc::cache::{self, FlowCache};
+use gufc::epoch::Change;
 use gufc::hook::Direction;
 use gufc::hooks::conntrack::{Config, Conntrack, Helper, Reason, Status, Timeouts};
 use gufc::hooks::filter::{self, Filter, Policy, Table};
@@ -23,7 +24,7 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
 use crate::stack_wire::Wire;
 
-type Hooks = (Nat<Tuple>, Filter);
+pub(super) type Hooks = (Nat<Tuple>, Filter);
 
 const FILTER: &str = "
     chain main {
@@ -34,44 +35,65 @@ const FILTER: &str = "
     }
 ";
 
-fn hooks(rules: &[&str]) -> Hooks {
+/// A translator that reads what control connections say.
+pub(super) fn translator() -> Nat<Tuple> {
     let mut config = Config::new(64, [1, 2]);
     config.timeouts = vec![Timeouts::RFC];
     let mut tracker: Conntrack<Tuple> = Conntrack::try_new(config).expect("room");
     let control: filter::Rule = "tcp dport 21".parse().expect("a rule");
     tracker.assign_to(control.pattern, Some(Helper::Ftp));
-    let mut nat = Nat::try_new(tracker, 16, [3, 4]).expect("room");
-    for rule in rules {
-        let _ = nat
-            .insert(Place::Last, rule.parse().expect("a rule"))
-            .expect("room");
-    }
+    Nat::try_new(tracker, 16, [3, 4]).expect("room")
+}
+
+/// With a filter behind it that lets control connections in, and what they announce.
+pub(super) fn filtered(nat: Nat<Tuple>) -> Hooks {
     let mut filter = Filter::new("filter", 100, 7, Policy::Drop);
     let table: Table = FILTER.parse().expect("rules");
     let _ = filter.commit(filter.diff(&table)).expect("room");
     (nat, filter)
 }
 
+fn hooks(rules: &[&str]) -> Hooks {
+    let mut nat = translator();
+    for rule in rules {
+        let _ = nat
+            .insert(Place::Last, rule.parse().expect("a rule"))
+            .expect("room");
+    }
+    filtered(nat)
+}
+
 /// A cached dataplane and its uncached twin.
-struct Pair {
-    cached: FlowCache<Tuple, Hooks>,
+pub(super) struct Pair {
+    pub(super) cached: FlowCache<Tuple, Hooks>,
     plain: Uncached<Hooks>,
-    hits: usize,
+    pub(super) hits: usize,
 }
 
 impl Pair {
     fn new(rules: &[&str]) -> Self {
+        Self::over(|| hooks(rules))
+    }
+
+    pub(super) fn over(hooks: impl Fn() -> Hooks) -> Self {
         Self {
-            cached: FlowCache::new(cache::Config::new([3, 4]), hooks(rules)).expect("room"),
-            plain: Uncached {
-                hooks: hooks(rules),
-            },
+            cached: FlowCache::new(cache::Config::new([3, 4]), hooks()).expect("room"),
+            plain: Uncached { hooks: hooks() },
             hits: 0,
         }
     }
 
+    /// Does something to both.
+    pub(super) fn both(&mut self, mut work: impl FnMut(&mut Nat<Tuple>)) {
+        work(&mut self.plain.hooks.0);
+        let _ = self.cached.edit(|hooks| {
+            work(&mut hooks.0);
+            Ok::<_, ()>(((), Change::nothing()))
+        });
+    }
+
     /// The packet as it leaves, if it does.
-    fn process(&mut self, packet: &[u8], now: Instant) -> Option<Vec<u8>> {
+    pub(super) fn process(&mut self, packet: &[u8], now: Instant) -> Option<Vec<u8>> {
         let roomy = || {
             let mut buffer = vec![0; HEADROOM];
             buffer.extend(packet);
@@ -91,28 +113,29 @@ impl Pair {
         assert!(one.is_intact());
         let dump = |nat: &Nat<Tuple>| format!("{:?}", nat.tracker().iter().collect::<Vec<_>>());
         assert_eq!(dump(&self.cached.hooks().0), dump(&self.plain.hooks.0));
+        self.plain.hooks.0.check().expect("sound");
         (got.verdict == Verdict::Accept).then(|| one.packet().to_vec())
     }
 
-    fn nat(&self) -> &Nat<Tuple> {
+    pub(super) fn nat(&self) -> &Nat<Tuple> {
         &self.cached.hooks().0
     }
 }
 
 /// One hand-made control connection.
-struct Talk {
-    pair: Pair,
+pub(super) struct Talk {
+    pub(super) pair: Pair,
     /// From client to server as the client sees it, and from server to client as the server does.
-    keys: [Tuple; 2],
+    pub(super) keys: [Tuple; 2],
     /// What each end sends next, and has heard, in its own view.
-    seq: [u32; 2],
-    heard: [u32; 2],
-    now: Instant,
+    pub(super) seq: [u32; 2],
+    pub(super) heard: [u32; 2],
+    pub(super) now: Instant,
 }
 
-const NOW: Instant = Instant::from_millis(1_000);
+pub(super) const NOW: Instant = Instant::from_millis(1_000);
 
-fn segment(key: &Tuple, seq: u32, ack: u32, flags: TcpFlags, text: &[u8]) -> Vec<u8> {
+pub(super) fn segment(key: &Tuple, seq: u32, ack: u32, flags: TcpFlags, text: &[u8]) -> Vec<u8> {
     let (source, destination) = (key.source(), key.destination());
     let mut header = Tcp::new(source.port, destination.port);
     (header.seq, header.ack, header.flags) = (Seq(seq), Seq(ack), flags);
@@ -123,7 +146,7 @@ fn segment(key: &Tuple, seq: u32, ack: u32, flags: TcpFlags, text: &[u8]) -> Vec
 }
 
 /// Key, sequence number, acknowledgement and data of a packet.
-fn read(bytes: &[u8]) -> (Tuple, u32, u32, String) {
+pub(super) fn read(bytes: &[u8]) -> (Tuple, u32, u32, String) {
     let mut bytes = bytes.to_vec();
     let frame = Frame::<Tuple>::ip(&mut bytes, &Arrival::default()).expect("a packet");
     let segment = frame.segment().expect("a segment");
@@ -133,10 +156,14 @@ fn read(bytes: &[u8]) -> (Tuple, u32, u32, String) {
 }
 
 impl Talk {
-    /// Opens a connection: `inside` is the client's view, `outside` what the server sees.
+    /// Opens a connection: `inside` is the client's view.
     fn open(rules: &[&str], inside: &str) -> Self {
+        Self::over(Pair::new(rules), inside)
+    }
+
+    pub(super) fn over(pair: Pair, inside: &str) -> Self {
         let mut talk = Self {
-            pair: Pair::new(rules),
+            pair,
             keys: [inside.parse().expect("a tuple"); 2],
             seq: [1000, 5000],
             heard: [0, 0],
@@ -146,7 +173,7 @@ impl Talk {
         talk
     }
 
-    fn handshake(&mut self) {
+    pub(super) fn handshake(&mut self) {
         let syn = segment(&self.keys[0], 1000, 0, TcpFlags::SYN, b"");
         let seen = self.pair.process(&syn, self.now).expect("a syn");
         self.keys[1] = read(&seen).0.inverse().expect("an answer");
@@ -165,13 +192,13 @@ impl Talk {
     }
 
     /// One end says something; what the other hears of it.
-    fn say(&mut self, from: usize, text: &str) -> Option<String> {
+    pub(super) fn say(&mut self, from: usize, text: &str) -> Option<String> {
         let said = self.say_at(from, self.seq[from], text);
         self.seq[from] += text.len() as u32;
         said
     }
 
-    fn say_at(&mut self, from: usize, seq: u32, text: &str) -> Option<String> {
+    pub(super) fn say_at(&mut self, from: usize, seq: u32, text: &str) -> Option<String> {
         let flags = TcpFlags::ACK | TcpFlags::PSH;
         let sent = segment(
             &self.keys[from],
@@ -193,7 +220,7 @@ impl Talk {
     }
 
     /// A connection is opened; as it arrives, and what class it had.
-    fn connect(&mut self, key: &str) -> Option<String> {
+    pub(super) fn connect(&mut self, key: &str) -> Option<String> {
         let key: Tuple = key.parse().expect("a tuple");
         let syn = segment(&key, 9, 0, TcpFlags::SYN, b"");
         let seen = self.pair.process(&syn, self.now)?;

@@ -1,6 +1,7 @@
 //! Translation: against a slow twin, with and without a cache, and requirement by requirement.
 
 mod ftp;
+mod ftp64;
 mod kinds;
 mod mappings;
 mod nat64;

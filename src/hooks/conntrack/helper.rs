@@ -18,9 +18,11 @@
 //! ```
 
 mod ftp;
+mod ftp64;
 
-use alloc::string::String;
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 use core::ops::Range;
 
 use super::{
@@ -28,16 +30,18 @@ use super::{
     connection::Kind,
 };
 use crate::hook::{Class, Direction};
-use crate::key::{Endpoint, Pattern};
+use crate::key::{Endpoint, Family, Pattern};
 use crate::packet::{Packet, Segment, Seq, TcpFlags};
 use crate::time::{Duration, Instant};
-use ftp::{Found, Said};
+use ftp::Found;
+use ftp64::{Dialogue, Own, Turn};
 
 /// A helper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Helper {
-    /// The file transfer protocol's control connection: PORT, EPRT, PASV and EPSV (RFC 959, RFC 2428).
+    /// The file transfer protocol's control connection: PORT, EPRT, PASV and EPSV (RFC 959, RFC 2428). Between a client of IPv6 and
+    /// a server of IPv4 each is told what it understands (RFC 6384).
     Ftp,
 }
 
@@ -64,6 +68,10 @@ const PORTS: core::ops::RangeInclusive<u16> = 1024..=65_535;
 /// Announcements of a direction that are remembered, for what says them may be sent again.
 const REMEMBERED: usize = super::seqadj::EDITS;
 
+/// Bytes that changes may add to one segment: before it there must be room for them, and for a header of the other family. What
+/// is more is cut off, and sent again.
+const GROWTH_MAX: i32 = 36;
+
 /// What the helper remembers of one connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lines {
@@ -71,6 +79,8 @@ pub(super) struct Lines {
     ends: [[Option<Seq>; 2]; 2],
     /// Across a translation, by direction.
     streams: [Stream; 2],
+    /// Between the families.
+    dialogue: Dialogue,
 }
 
 /// One direction's data, as far as it has been read without a gap.
@@ -82,28 +92,55 @@ struct Stream {
     next: Option<Seq>,
     /// Whether that is not the beginning of a line.
     within: bool,
-    /// The newest announcements, oldest first.
-    said: Vec<Announcement>,
-    /// Behind the last announcement that is remembered no more; its receiver has what is before.
+    /// The newest announcements and changes, oldest first.
+    said: Vec<Saying>,
+    /// Behind the last of them that is remembered no more; its receiver has what is before.
     forgotten: Option<Seq>,
 }
 
-/// What was announced once.
+/// What was announced, or changed, once.
 #[derive(Clone, Debug)]
-struct Announcement {
-    /// Where its arguments stand, in the sender's numbers, and how long they are.
+struct Saying {
+    /// Where the words that count stand, in the sender's numbers, and how long they are.
     at: Seq,
     length: u32,
-    /// As its sender said.
-    inside: Endpoint,
-    /// As its receiver was told, and in which words, if not the same.
-    outside: Endpoint,
-    text: Option<String>,
+    /// The end that was announced, if one was.
+    announced: Option<Announced>,
+    /// In which words its receiver was told, if not the same.
+    text: Option<Text>,
 }
 
-impl Announcement {
+/// An end that was announced.
+#[derive(Clone, Copy, Debug)]
+struct Announced {
+    /// As its sender said.
+    inside: Endpoint,
+    /// As its receiver was told.
+    outside: Endpoint,
+}
+
+/// Words in the place of others.
+type Text = Cow<'static, str>;
+
+/// Where a line is: whose it is, and where its segment and the line itself begin.
+#[derive(Clone, Copy)]
+struct Place {
+    id: ConnId,
+    slot: u32,
+    direction: Direction,
+    segment: Seq,
+    line: Seq,
+}
+
+impl Saying {
     fn end(&self) -> Seq {
         self.at + self.length
+    }
+
+    /// How much longer it is for its receiver.
+    fn growth(&self) -> i32 {
+        let text = self.text.as_ref();
+        text.map_or(0, |text| text.len() as i32 - self.length as i32)
     }
 }
 
@@ -133,11 +170,33 @@ impl Lines {
 struct Plan {
     announced: Option<Endpoint>,
     /// What is to be written in the place of what, from the data's begin on, in order.
-    changes: Vec<(Range<usize>, String)>,
+    changes: Vec<(Range<usize>, Text)>,
     /// Where the data are to end, for their sender to send the rest again.
     cut: Option<usize>,
     /// How many data before all that are to go, since their receiver has them.
     skip: usize,
+    /// By how much the changes make them longer.
+    growth: i32,
+}
+
+impl Plan {
+    /// Has something said, in data from `begin` on, unless they are cut off before it.
+    fn note(&mut self, one: &Saying, begin: Seq) {
+        if let Some(announced) = one.announced {
+            self.announced = Some(announced.outside);
+        }
+        let (Some(text), None) = (&one.text, self.cut) else {
+            return;
+        };
+        let at = (one.at - begin) as usize;
+        self.growth += one.growth();
+        if self.growth > GROWTH_MAX && at > 0 {
+            self.cut = Some(at);
+        } else {
+            let at = at..at + one.length as usize;
+            self.changes.push((at, text.clone()));
+        }
+    }
 }
 
 impl<K: Trackable> Conntrack<K> {
@@ -237,7 +296,38 @@ impl<K: Trackable> Conntrack<K> {
         now: Instant,
         draw: impl FnMut() -> u16,
     ) -> Help {
-        let help = match self.plan(packet, id, direction, now, draw) {
+        self.help_between(packet, id, direction, now, draw, |_, _| None)
+    }
+
+    /// The same for a connection that may be between a client of IPv6 and a server of IPv4: each is told what it understands (RFC
+    /// 6384). `lend` says which end outside an end of the client's becomes.
+    pub(in crate::hooks) fn help_between<P: Packet<Key = K>>(
+        &mut self,
+        packet: &mut P,
+        id: ConnId,
+        direction: Direction,
+        now: Instant,
+        mut draw: impl FnMut() -> u16,
+        mut lend: impl FnMut(&Self, Endpoint) -> Option<Endpoint>,
+    ) -> Help {
+        let families = self.table.slot_of(id).map(|slot| {
+            let tuples = self.table.cold(slot).tuples;
+            tuples.map(|tuple| tuple.fields().family)
+        });
+        let is_between = match families {
+            Some([Family::V6, Family::V4]) => true,
+            // The RFC leaves it to the client, and so do we.
+            Some([Family::V4, Family::V6]) => return Help::Nothing,
+            _ => false,
+        };
+        let mut read = |tracker: &mut Self, place: &Place, line: &[u8]| {
+            if is_between {
+                tracker.turn(place, line, now, &mut lend)
+            } else {
+                tracker.say(place, line, now, &mut draw)
+            }
+        };
+        let help = match self.plan(packet, id, direction, &mut read) {
             Ok(Some(plan)) => carry_out(&plan, packet),
             Ok(None) => Help::Nothing,
             Err(reason) => Help::Drop(reason),
@@ -245,14 +335,13 @@ impl<K: Trackable> Conntrack<K> {
         self.count_help(help)
     }
 
-    /// Reads on in the data of one direction.
+    /// Reads on in the data of one direction; `read` reads what begins at a line.
     fn plan<P: Packet<Key = K>>(
         &mut self,
         packet: &P,
         id: ConnId,
         direction: Direction,
-        now: Instant,
-        mut draw: impl FnMut() -> u16,
+        read: &mut impl FnMut(&mut Self, &Place, &[u8]) -> Result<Option<Saying>, Reason>,
     ) -> Result<Option<Plan>, Reason> {
         let (Some(slot), false) = (self.table.slot_of(id), self.helpers.is_empty()) else {
             return Ok(None);
@@ -260,6 +349,7 @@ impl<K: Trackable> Conntrack<K> {
         let (Some(lines), Some(segment)) = (self.helpers.get_mut(&slot), packet.segment()) else {
             return Ok(None);
         };
+        let is_aside = lines.dialogue.is_aside();
         let stream = &mut lines.streams[direction as usize];
         if segment.flags.contains(TcpFlags::SYN) {
             // One that is repeated begins nothing.
@@ -276,7 +366,7 @@ impl<K: Trackable> Conntrack<K> {
         if segment.flags.contains(TcpFlags::RST) || segment.occupies() == 0 {
             return Ok(None);
         }
-        if segment.seq.is_after(next) {
+        if segment.seq.is_after(next) && !is_aside {
             return Err(Reason::HelperOrder);
         }
         let header = usize::from(segment.options.length) + 20;
@@ -303,59 +393,50 @@ impl<K: Trackable> Conntrack<K> {
             if one.at.is_before(begin) {
                 return Err(Reason::HelperPartial);
             }
-            let at = (one.at - begin) as usize;
-            plan.announced = Some(one.outside);
             if one.end().is_after(end) {
-                plan.cut = Some(at);
-            } else if let Some(text) = &one.text {
-                plan.changes
-                    .push((at..at + one.length as usize, text.clone()));
+                plan.cut = Some((one.at - begin) as usize);
             }
+            plan.note(one, begin);
         }
         let within = core::mem::replace(&mut stream.within, true);
-        let mut read = if begin.is_before(next) {
+        let mut at = if is_aside {
+            data.len()
+        } else if begin.is_before(next) {
             (next - begin) as usize
         } else {
             0
         };
-        if within && read < data.len() {
-            read = line_end(data, read).unwrap_or(data.len());
+        if within && at < data.len() {
+            at = line_end(data, at).unwrap_or(data.len());
         }
-        while read < data.len() && plan.cut.is_none() {
-            let line = data.get(read..).unwrap_or(&[]);
-            match ftp::read_line(line, direction) {
-                Found::Nothing => {}
-                Found::Partial if read == 0 => {
-                    self.reads_on(slot, direction, next, within);
-                    return Err(Reason::HelperPartial);
-                }
-                Found::Partial => plan.cut = Some(read),
-                Found::End(said) => {
-                    let at = said.at.start + read..said.at.end + read;
-                    let seq = begin + at.start as u32;
-                    match self.say(id, slot, direction, [begin, seq], &said, now, &mut draw) {
-                        Ok(None) => {}
-                        Ok(Some((outside, text))) => {
-                            plan.announced = Some(outside);
-                            plan.changes.extend(text.map(|text| (at, text)));
-                        }
-                        // What is before it has been said: it comes again.
-                        Err(_) if read > 0 => plan.cut = Some(read),
-                        Err(reason) => {
-                            self.reads_on(slot, direction, next, within);
-                            return Err(reason);
-                        }
+        while at < data.len() && plan.cut.is_none() {
+            let line = data.get(at..).unwrap_or(&[]);
+            let place = Place {
+                id,
+                slot,
+                direction,
+                segment: begin,
+                line: begin + at as u32,
+            };
+            match read(self, &place, line) {
+                Ok(said) => {
+                    if let Some(said) = &said {
+                        plan.note(said, begin);
                     }
+                    self.remember(slot, direction, said);
+                    at = line_end(data, at).unwrap_or(data.len());
+                }
+                // What is before it has been said: it comes again.
+                Err(_) if at > 0 => plan.cut = Some(at),
+                Err(reason) => {
+                    self.reads_on(slot, direction, next, within);
+                    return Err(reason);
                 }
             }
-            if plan.cut.is_none() {
-                read = line_end(data, read).unwrap_or(data.len());
-            }
         }
-        let whole = plan.cut.unwrap_or(data.len());
-        let reached = begin + whole as u32;
-        if reached.is_after(next) {
-            let within = whole > 0 && data.get(whole - 1) != Some(&b'\n');
+        let reached = begin + at as u32;
+        if reached.is_after(next) && !is_aside {
+            let within = at > 0 && data.get(at - 1) != Some(&b'\n');
             self.reads_on(slot, direction, reached, within);
         } else {
             self.reads_on(slot, direction, next, within);
@@ -376,65 +457,144 @@ impl<K: Trackable> Conntrack<K> {
         }
     }
 
-    /// Expects what a line at `at` announces, in a segment that begins at `begin`, and remembers how it is to be said outside;
-    /// `None` for somebody else's address.
-    #[expect(clippy::too_many_arguments, reason = "the place of one line, in parts")]
+    /// Reads what begins at a line: expects what it announces, and says how that is to be said outside. `None` where it
+    /// announces nothing, or somebody else's address.
     fn say(
         &mut self,
-        id: ConnId,
-        slot: u32,
-        direction: Direction,
-        [begin, at]: [Seq; 2],
-        said: &Said,
+        place: &Place,
+        line: &[u8],
         now: Instant,
         draw: &mut impl FnMut() -> u16,
-    ) -> Result<Option<(Endpoint, Option<String>)>, Reason> {
+    ) -> Result<Option<Saying>, Reason> {
+        let direction = place.direction;
+        let said = match ftp::read_line(line, direction) {
+            Found::Nothing => return Ok(None),
+            Found::Partial => return Err(Reason::HelperPartial),
+            Found::End(said) => said,
+        };
         // As the peer sees the announcing end.
-        let back = self.table.cold(slot).tuples[direction.reverse() as usize];
-        let own = self.table.cold(slot).tuples[direction as usize].source();
+        let back = self.table.cold(place.slot).tuples[direction.reverse() as usize];
+        let own = self.table.cold(place.slot).tuples[direction as usize].source();
         if said.address.is_some_and(|address| address != own.address) {
             return Ok(None);
         }
-        let heard = self.table.hot(slot).tcp.side(direction.reverse()).acked;
-        let lines = self.helpers.get(&slot);
-        let stream = lines.and_then(|lines| lines.streams.get(direction as usize));
-        let said_before = stream.map_or(&[][..], |stream| &stream.said[..]);
-        let oldest = said_before.first().map(Announcement::end);
-        if said_before.len() >= REMEMBERED
-            && oldest.is_some_and(|end| end.is_after(heard) || end.is_after(begin))
-        {
-            return Err(Reason::HelperExpectation);
-        }
+        self.is_room(place)?;
         let inside = Endpoint::new(own.address, said.port);
-        let outside = self.announce(id, back, inside, now, || Some(draw()));
+        let outside = self.announce(place.id, back, inside, now, || Some(draw()));
         let outside = outside.ok_or(Reason::HelperExpectation)?;
         let stays = inside == outside || said.address.is_none() && inside.port == outside.port;
         let text = if stays {
             None
         } else {
-            Some(said.written(outside).ok_or(Reason::HelperRewrite)?)
+            Some(said.written(outside).ok_or(Reason::HelperRewrite)?.into())
         };
-        let length = said.at.len() as u32;
-        if let Some(text) = &text {
+        Ok(Some(Saying {
+            at: place.line + said.at.start as u32,
+            length: said.at.len() as u32,
+            announced: Some(Announced { inside, outside }),
+            text,
+        }))
+    }
+
+    /// The same between the families, where other words change, too.
+    fn turn(
+        &mut self,
+        place: &Place,
+        line: &[u8],
+        now: Instant,
+        lend: &mut impl FnMut(&Self, Endpoint) -> Option<Endpoint>,
+    ) -> Result<Option<Saying>, Reason> {
+        let tuples = self.table.cold(place.slot).tuples;
+        let own = tuples[place.direction as usize].source().address;
+        let back = tuples[place.direction.reverse() as usize];
+        let lines = self.helpers.get(&place.slot);
+        let mut dialogue = lines
+            .map(|lines| lines.dialogue.clone())
+            .unwrap_or_default();
+        let turn = match place.direction {
+            Direction::Original => dialogue.command(line, own),
+            Direction::Reply => dialogue.reply(line, own),
+        };
+        let expects = |tracker: &mut Self, outside: Endpoint| {
+            let expected = tracker.expect_from(place.id, back, outside, now).is_ok();
+            expected.then_some(outside)
+        };
+        let (at, inside, outside, text) = match turn {
+            Turn::Same => (0..0, None, None, None),
+            Turn::Partial => return Err(Reason::HelperPartial),
+            Turn::Full => return Err(Reason::HelperExpectation),
+            Turn::Words(at, text) => {
+                self.is_room(place)?;
+                (at, None, None, Some(text))
+            }
+            Turn::Lend(at, port) => {
+                self.is_room(place)?;
+                let inside = Endpoint::new(own, port);
+                let lent = lend(self, inside);
+                let lent = lent.filter(|lent| lent.address == back.destination().address);
+                let lent = lent.and_then(|lent| expects(self, lent));
+                let text = match lent {
+                    Some(Endpoint {
+                        address: IpAddr::V4(address),
+                        port,
+                    }) => ftp64::port(address, port),
+                    _ => dialogue.refuse(),
+                };
+                (at, Some(inside), lent, Some(text))
+            }
+            Turn::Expect(at, port, text) => {
+                self.is_room(place)?;
+                let outside = expects(self, Endpoint::new(back.destination().address, port));
+                let text = outside.map_or_else(|| Some(Own::CannotOpen.line()), |_| text);
+                (at, Some(Endpoint::new(own, port)), outside, text)
+            }
+        };
+        if let Some(lines) = self.helpers.get_mut(&place.slot) {
+            lines.dialogue = dialogue;
+        }
+        let announced = inside.zip(outside);
+        let said = Saying {
+            at: place.line + at.start as u32,
+            length: at.len() as u32,
+            announced: announced.map(|(inside, outside)| Announced { inside, outside }),
+            text,
+        };
+        Ok((!at.is_empty()).then_some(said))
+    }
+
+    /// Whether one more announcement or change can be remembered: what gives way must have been heard.
+    fn is_room(&self, place: &Place) -> Result<(), Reason> {
+        let direction = place.direction;
+        let heard = self
+            .table
+            .hot(place.slot)
+            .tcp
+            .side(direction.reverse())
+            .acked;
+        let lines = self.helpers.get(&place.slot);
+        let said = lines.map_or(&[][..], |lines| &lines.streams[direction as usize].said);
+        let oldest = said.first().map(Saying::end);
+        let is_needed = |end: Seq| end.is_after(heard) || end.is_after(place.segment);
+        if said.len() >= REMEMBERED && oldest.is_some_and(is_needed) {
+            return Err(Reason::HelperExpectation);
+        }
+        Ok(())
+    }
+
+    /// Remembers what is said, and from where on numbers are shifted.
+    fn remember(&mut self, slot: u32, direction: Direction, said: Option<Saying>) {
+        let Some(one) = said else { return };
+        if one.text.is_some() {
             // Also where the length stays: what is written anew is acknowledged as a whole.
-            let growth = text.len() as i32 - length as i32;
-            self.adjust_slot(slot, direction, at, length, growth);
+            self.adjust_slot(slot, direction, one.at, one.length, one.growth());
         }
         if let Some(lines) = self.helpers.get_mut(&slot) {
             let stream = &mut lines.streams[direction as usize];
-            let said = &mut stream.said;
-            if said.len() >= REMEMBERED {
-                stream.forgotten = Some(said.remove(0).end());
+            if stream.said.len() >= REMEMBERED {
+                stream.forgotten = Some(stream.said.remove(0).end());
             }
-            said.push(Announcement {
-                at,
-                length,
-                inside,
-                outside,
-                text: text.clone(),
-            });
+            stream.said.push(one);
         }
-        Ok(Some((outside, text)))
     }
 
     /// Leaves it to the owner of this tracker to call its helpers: the hook does not.
@@ -564,9 +724,10 @@ impl<K: Trackable> Conntrack<K> {
     /// `None` where it is forgotten or was never said.
     pub fn announced_as(&self, master: ConnId, outside: Endpoint) -> Option<Endpoint> {
         let lines = self.helpers.get(&self.table.slot_of(master)?)?;
-        let mut all = lines.streams.iter().flat_map(|stream| &stream.said);
-        all.rfind(|one| one.outside == outside)
-            .map(|one| one.inside)
+        let said = lines.streams.iter().flat_map(|stream| &stream.said);
+        let mut all = said.filter_map(|one| one.announced);
+        let found = all.rfind(|one| one.outside == outside);
+        found.map(|one| one.inside)
     }
 }
 

@@ -20,6 +20,7 @@
 //! | 3.5.4 addresses | the prefix of the pool (RFC 6052); what must not be reached by it is refused |
 //! | 3.7 packets | [`Packet::translate`](crate::packet::Packet::translate) (RFC 7915), ICMP errors with what they quote |
 //! | 3.8 hairpinning | TCP and UDP: the packet stays IPv6, between the two outside ends |
+//! | FTP (RFC 6384) | the tracker's [helper](crate::hooks::conntrack::Helper), where its owner assigns it; data connections follow |
 //! | 3.4 fragments | reassembled before ([`Reassembler`](crate::wire::Reassembler)), for the tracker takes no parts, and cut again behind ([`Cut`](crate::wire::Cut)) |
 //!
 //! Row by row: [the manual](crate::manual::nat).
@@ -183,6 +184,28 @@ impl<K: Trackable> Nat<K> {
         }
         self.bind(id, &current, answer, [None, Some(number)], None, now);
         Ok(true)
+    }
+
+    /// Decides both ends of a pending connection that one between the families has announced, as for that one; `None` where
+    /// none has.
+    pub(super) fn follow_across(
+        &mut self,
+        id: ConnId,
+        now: Instant,
+    ) -> Option<Result<(), Refusal>> {
+        let child = self.tracker.connection(id)?;
+        let (original, master) = (*child.tuple(Direction::Original), child.master()?);
+        if !self.crosses(master) {
+            return None;
+        }
+        if original.fields().family == Family::V4 {
+            // To the end that was lent, whomever it lets in otherwise: the peer was told it.
+            let number = self.mappings.of_outside(&original)?;
+            return Some(self.cross_in(id, number, now).map(|_| ()));
+        }
+        let side = self.sides.side(master)?;
+        let pool = self.mappings.get(side.mappings[0]?)?.pool;
+        Some(self.cross_out(id, pool, side.rules[1]?, now))
     }
 
     /// Gives a pending connection its reply tuple, and lets it keep its mappings.

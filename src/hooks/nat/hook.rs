@@ -169,10 +169,8 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
                 track.status = one.status().0;
             }
         }
-        if self.crosses(id) {
-            if end == End::Source {
-                return Judgement::Continue;
-            }
+        let crosses = self.crosses(id);
+        if crosses && end == End::Destination {
             let rewrite = self.crossing(&packet.key(), id, direction);
             (step.destination, step.crosses) = (rewrite, true);
             let refused = rewrite.and_then(|rewrite| self.cross(packet, &rewrite, None));
@@ -182,7 +180,7 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
             };
         }
         let masqueraded = self.sides.side(id).and_then(|side| side.masqueraded);
-        if end == End::Source && direction == Direction::Original {
+        if end == End::Source && direction == Direction::Original && !crosses {
             step.masqueraded = masqueraded;
             if self.has_moved(id, masqueraded, context) {
                 return drop(context);
@@ -191,6 +189,9 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
         if end == End::Source && !self.assist(packet, id, direction, context.now) {
             self.counters.unhelped += 1;
             return drop(context);
+        }
+        if crosses {
+            return Judgement::Continue;
         }
         let rewrite = self.rewrite_of(&packet.key(), end, id, direction);
         if let Some(rewrite) = &rewrite {
@@ -366,9 +367,21 @@ impl<K: Trackable> Nat<K> {
         if !status.intersects(Status::HELPER.union(Status::SEQ_ADJUST)) {
             return true;
         }
-        let dice = &mut self.dice;
+        let Self {
+            tracker,
+            dice,
+            announced,
+            sides,
+            mappings,
+            ..
+        } = self;
         let draw = || dice.draw() as u16;
-        let help = self.tracker.help_across(packet, id, direction, now, draw);
+        let lend = |tracker: &Conntrack<K>, inside| {
+            let master = tracker.connection(id)?;
+            let control = sides.side(id)?.mappings[0]?;
+            announced.lend(mappings, &master, control, inside, now)
+        };
+        let help = tracker.help_between(packet, id, direction, now, draw, lend);
         if let Help::Drop(_) = help {
             return false;
         }
@@ -420,6 +433,9 @@ impl<K: Trackable> Nat<K> {
     ) -> Result<(), Refused> {
         let now = context.now;
         if status.contains(Status::EXPECTED) {
+            if let Some(opened) = self.follow_across(id, now) {
+                return opened;
+            }
             if let Some(plan) = self.follow_master(id) {
                 for (end, range) in plan {
                     self.decide(id, end, &range, true, now)?;

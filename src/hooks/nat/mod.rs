@@ -50,6 +50,7 @@
 //! ```
 
 mod action;
+mod announced;
 mod bits;
 mod clamp;
 mod cross;
@@ -92,6 +93,7 @@ use crate::packet::{Interface, Mtus};
 use crate::time::Instant;
 use crate::trie::ReserveError;
 use crate::verdict::{Answer, Verdict};
+use announced::Announced;
 use dice::Dice;
 use mapping::Mappings;
 use rules::Rules;
@@ -182,6 +184,7 @@ pub struct Nat<K: Trackable> {
     rules: Rules,
     sides: Sides<K>,
     mappings: Mappings<K>,
+    announced: Announced,
     opening: Option<Opening>,
     /// The time of the last call that was told one.
     now: Instant,
@@ -222,6 +225,7 @@ impl<K: Trackable> Nat<K> {
         Ok(Self {
             sides: Sides::try_new(tracker.config().capacity, inner)?,
             mappings: Mappings::try_new(inner)?,
+            announced: Announced::default(),
             opening: None,
             now: Instant::START,
             rules: Rules::new(rules, dice.hash(&[2])),
@@ -462,6 +466,7 @@ impl<K: Trackable> Nat<K> {
             }
             kept += side.mappings.iter().flatten().count() as u32;
         }
+        kept += self.announced.check(|id| self.sides.side(id).is_some())?;
         if kept != self.mappings.iter().map(|one| one.sessions).sum() {
             return Err("a mapping counts its connections");
         }
@@ -492,6 +497,7 @@ impl<K: Trackable> Nat<K> {
     /// Ends the records of connections that have left the tracker.
     fn bury(&mut self) {
         while let Some(id) = self.tracker.next_ended() {
+            self.announced.end(&mut self.mappings, id, self.now);
             let Some(side) = self.sides.end(id) else {
                 continue;
             };

@@ -46,6 +46,12 @@ enum Form {
 }
 
 impl Said {
+    /// The same in data that begin `by` bytes earlier.
+    fn behind(self, by: usize) -> Self {
+        let at = self.at.start + by..self.at.end + by;
+        Self { at, ..self }
+    }
+
     /// The arguments for another end; `None` where the form cannot say it.
     pub(super) fn written(&self, end: Endpoint) -> Option<String> {
         match (self.form, end.address) {
@@ -69,11 +75,12 @@ impl Said {
 
 /// Reads data that begin at a line.
 pub(super) fn read_line(data: &[u8], direction: Direction) -> Found {
-    let words: [(&[u8], Option<u8>, Reader); 2] = match direction {
-        Direction::Original => [(b"PORT ", None, six), (b"EPRT ", None, extended)],
-        Direction::Reply => [(b"227 ", Some(b'('), six), (b"229 ", Some(b'('), extended)],
+    let words: [(&[u8], Reader); 2] = match direction {
+        Direction::Original => [(b"PORT ", six), (b"EPRT ", extended)],
+        Direction::Reply => [(b"227 ", six), (b"229 ", extended)],
     };
-    for (word, open, reader) in words {
+    let is_bracketed = direction == Direction::Reply;
+    for (word, reader) in words {
         let Some((head, rest)) = data.split_at_checked(word.len()) else {
             // Shorter than the word: is it the beginning of it?
             let begins = !data.is_empty()
@@ -88,31 +95,35 @@ pub(super) fn read_line(data: &[u8], direction: Direction) -> Found {
         if !head.eq_ignore_ascii_case(word) {
             continue;
         }
-        let Some(end) = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
+        let Some(end) = line_length(rest) else {
             return Found::Partial;
         };
         let line = rest.get(..end).unwrap_or(rest);
-        let skipped = match open {
-            None => 0,
-            Some(open) => match line.iter().position(|byte| *byte == open) {
-                Some(at) => at + 1,
-                None => return Found::Nothing,
-            },
+        let said = if is_bracketed {
+            bracketed(line, reader)
+        } else {
+            reader(line)
         };
-        let Some(said) = reader(line.get(skipped..).unwrap_or(&[])) else {
-            return Found::Nothing;
-        };
-        let before = word.len() + skipped;
-        let at = said.at.start + before..said.at.end + before;
-        return Found::End(Said { at, ..said });
+        return said.map_or(Found::Nothing, |said| Found::End(said.behind(word.len())));
     }
     Found::Nothing
 }
 
-type Reader = fn(&[u8]) -> Option<Said>;
+/// How many bytes a line has before its end; `None` where that is not there.
+pub(super) fn line_length(line: &[u8]) -> Option<usize> {
+    line.iter().position(|byte| matches!(byte, b'\r' | b'\n'))
+}
+
+pub(super) type Reader = fn(&[u8]) -> Option<Said>;
+
+/// What stands behind the first bracket of a line.
+pub(super) fn bracketed(line: &[u8], reader: Reader) -> Option<Said> {
+    let skipped = line.iter().position(|byte| *byte == b'(')? + 1;
+    Some(reader(line.get(skipped..)?)?.behind(skipped))
+}
 
 /// Six numbers from 0 to 255 with commas between them (RFC 959 section 5.3.2).
-fn six(text: &[u8]) -> Option<Said> {
+pub(super) fn six(text: &[u8]) -> Option<Said> {
     let mut numbers = [0u8; 6];
     let mut parts = text.split(|byte| *byte == b',');
     let mut length = 5;
@@ -136,7 +147,7 @@ fn six(text: &[u8]) -> Option<Said> {
 }
 
 /// `|family|address|port|` with any printable delimiter that is no digit; a server leaves the first two empty (RFC 2428).
-fn extended(text: &[u8]) -> Option<Said> {
+pub(super) fn extended(text: &[u8]) -> Option<Said> {
     let (delimiter, rest) = text.split_first()?;
     if !(33..=126).contains(delimiter) || delimiter.is_ascii_digit() {
         return None;
