@@ -12,16 +12,16 @@ use gufc::time::Duration;
 use super::ftp::{Hooks, NOW, Pair, Talk, filtered, read, segment, translator};
 
 /// The client's end of the control connection, and the server's.
-pub(super) const CONTROL: &str = "tcp [2001:db8::7]:40000 > [64:ff9b::c000:235]:21";
+const CONTROL: &str = "tcp [2001:db8::7]:40000 > [64:ff9b::c000:235]:21";
 
-fn pool() -> PoolConfig {
+pub(super) fn pool() -> PoolConfig {
     PoolConfig {
         prefix64: Some("64:ff9b::/96".parse().expect("a prefix")),
         ..PoolConfig::new(vec!["198.51.100.1".parse().expect("an address")])
     }
 }
 
-fn hooks(pool: &PoolConfig) -> Hooks {
+pub(super) fn hooks(pool: &PoolConfig) -> Hooks {
     let mut nat = translator();
     nat.add_pool(pool.clone()).expect("room");
     // Control connections only: data connections follow them.

@@ -2,6 +2,7 @@
 
 mod ftp;
 mod ftp64;
+mod ftp64_stacks;
 mod kinds;
 mod mappings;
 mod nat64;

@@ -61,6 +61,8 @@ fn the_manual_names_tests_that_exist() {
         ("pools", include_str!("../pools.rs")),
         ("mappings", include_str!("../mappings.rs")),
         ("story", include_str!("../story.rs")),
+        ("ftp64", include_str!("../ftp64.rs")),
+        ("ftp64_stacks", include_str!("../ftp64_stacks.rs")),
         ("nat64", include_str!("../nat64.rs")),
         ("nat64_fragments", include_str!("../nat64_fragments.rs")),
         (
