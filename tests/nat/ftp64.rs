@@ -382,7 +382,7 @@ fn sec_6_epsv_all_and_other_families_are_answered_here() {
 }
 
 #[test]
-fn sec_10_after_auth_nothing_is_read() {
+fn after_auth_nothing_is_read() {
     let mut talk = logged_in();
     // Refused: on as before.
     play(
@@ -521,6 +521,25 @@ fn replies_find_the_commands_that_they_answer() {
                 "120 wait\r\n220-hello\r\n220 there\r\n",
                 "120 wait\r\n220-hello\r\n220 there\r\n",
             ),
+            (1, "200 zzz\r\n", "504 Not for that parameter\r\n"),
+        ],
+    );
+}
+
+/// A server that leaves out a reply, and one that gives one too many: EPSV is understood all the same.
+#[test]
+fn servers_that_miscount() {
+    let mut talk = logged_in();
+    play(
+        &mut talk,
+        &[
+            (0, "NOOP\r\nEPSV\r\n", "NOOP\r\nPASV\r\n"),
+            PASSIVE,
+            (1, "200 late\r\n", "200 late\r\n"),
+            (1, "200 unasked\r\n", "200 unasked\r\n"),
+            (0, "EPSV\r\n", "PASV\r\n"),
+            PASSIVE,
+            (0, "EPSV ALL\r\n", "NOOP\r\n"),
             (1, "200 zzz\r\n", "504 Not for that parameter\r\n"),
         ],
     );

@@ -373,6 +373,7 @@ fn fetch(seed: u64) -> (usize, u64) {
         now += 5;
     }
     assert_eq!(user.fetched, 6, "files");
+    pair.check();
     let tracker = pair.nat().tracker();
     for reason in [
         Reason::TcpAckUnsent,
