@@ -30,6 +30,13 @@ fn play(rules: &str, story: &[(Told, u64, u32, bool)]) -> Pair {
     pair
 }
 
+/// The same for segments of one connection, all in the same second.
+fn play_lines(rules: &str, story: &[(&str, u32, bool)]) -> Pair {
+    let told = |(text, rule, cached): &(&str, u32, bool)| (line(text), 1, *rule, *cached);
+    let story: Vec<_> = story.iter().map(told).collect();
+    play(rules, &story)
+}
+
 fn udp() -> (Told, Told) {
     let ask = Told::of("udp 10.0.0.1:5 > 192.0.2.2:53");
     let answer = ask.answered();
@@ -109,9 +116,8 @@ fn state_by_the_window_step() {
         // A reset that is too old, and a FIN beyond the window.
         ("< R 1:0 w0 l0", 0, false),
         ("> FA 900000:521 w9000 l0", 0, false),
-    ]
-    .map(|(text, rule, cached)| (line(text), 1, rule, cached));
-    let pair = play(rules, &story);
+    ];
+    let pair = play_lines(rules, &story);
     assert_eq!(pair.cached.stats().dropped, 4);
     assert_eq!(
         pair.cached.stats().uncached[Uncached::SlowPath as usize],
@@ -152,9 +158,8 @@ fn state_before_and_after_the_open_one() {
         ("> A 203:502 w9000 l0", 1, true),
         // Data beyond the window after the end.
         ("< A 90000:203 w9000 l10", 0, false),
-    ]
-    .map(|(text, rule, cached)| (line(text), 1, rule, cached));
-    play(rules, &story);
+    ];
+    play_lines(rules, &story);
 }
 
 /// `ct state` of an association: data and acknowledgements with the right tag are answered by the cache, all else is judged.
@@ -357,9 +362,8 @@ fn direction() {
         ("< A 1:1001 w9000 l10", 0, true),
         ("< A 11:1001 w9000 l10", 0, true),
         ("< A 21:1001 w9000 l1000", 1, true),
-    ]
-    .map(|(text, rule, cached)| (line(text), 1, rule, cached));
-    play(rules, &story);
+    ];
+    play_lines(rules, &story);
     // After its end the other side opens: it is the original one now.
     let story = [
         ("> S 0:0 w9000 l0", 2, false),
@@ -373,9 +377,8 @@ fn direction() {
         ("< S 300000:0 w9000 l0", 2, false),
         ("> SA 500000:300001 w9000 l0", 0, false),
         ("< A 300001:500001 w9000 l0", 2, true),
-    ]
-    .map(|(text, rule, cached)| (line(text), 1, rule, cached));
-    play(rules, &story);
+    ];
+    play_lines(rules, &story);
 }
 
 /// `ct state related` by a helper: what an FTP command announces comes through a filter that is otherwise closed, once; a command in
