@@ -22,12 +22,10 @@ pub(super) const HEADER: usize = 40;
 /// Extension headers that are followed; no sane packet has more than four or five (RFC 8504 section 5.3 lets a host limit
 /// them).
 pub(super) const HEADERS_MAX: usize = 8;
-/// The farthest that a transport header can lie: each extension header is at most 256 times 8 bytes.
-pub(super) const CHAIN_MAX: usize = HEADER + HEADERS_MAX * 2048;
 
 const _: () = assert!(
-    CHAIN_MAX < 1 << 16,
-    "an offset of the transport header fits 16 bits"
+    HEADER + HEADERS_MAX * 256 * 8 < 1 << 16,
+    "an offset of the transport header fits 16 bits: each extension header is at most 256 times 8 bytes"
 );
 
 const HOP_BY_HOP: u8 = 0;

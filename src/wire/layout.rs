@@ -17,7 +17,7 @@ pub(super) struct Layout {
     pub(super) family: Family,
     /// The transport protocol; for a later IPv6 fragment whatever its fragment header names.
     pub(super) protocol: Protocol,
-    /// Offset of the transport header, 20 to 60 (IPv4), 40 to [`super::ipv6::CHAIN_MAX`] (IPv6).
+    /// Offset of the transport header, 20 to 60 (IPv4), 40 to 16,424 (IPv6).
     pub(super) transport: u16,
     /// Bytes of the packet by its header.
     pub(super) length: u32,
