@@ -302,7 +302,9 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 ended += usize::from(self.end_idle_aggregate(aggregate as u32, now));
             } else if self.is_idle(slot, now) {
                 ended += 1;
-                idle[waiting] = slot;
+                if let Some(place) = idle.get_mut(waiting) {
+                    *place = slot;
+                }
                 waiting += 1;
                 if waiting == BURST {
                     self.end_idle(&idle);
@@ -310,7 +312,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 }
             }
         }
-        self.end_idle(&idle[..waiting]);
+        self.end_idle(idle.get(..waiting).unwrap_or(&idle));
         ended
     }
 
