@@ -7,6 +7,7 @@
 //!  recheck for each hook that an edit touched: keep, replace, or judge again
 //! ```
 
+mod forward;
 mod observed;
 mod shadowed;
 
