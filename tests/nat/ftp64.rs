@@ -8,6 +8,7 @@ use gufc::hooks::nat::{Filtering, Place, PoolConfig, PoolId};
 use gufc::key::{FlowKey, Ports, Tuple};
 use gufc::packet::TcpFlags;
 use gufc::time::Duration;
+use proptest::prelude::*;
 
 use super::ftp::{Hooks, NOW, Pair, Talk, filtered, read, segment, translator};
 
@@ -653,6 +654,117 @@ fn lines_in_two_pieces() {
             let whole = format!("{passed}{}", rest.expect("passes"));
             assert_eq!(whole, heard, "{cut}");
         }
+    }
+}
+
+/// A command, what the server hears, what it answers, and what the client hears of that: each paired by hand.
+fn exchange(command: u8, answer: u8, port: u8) -> [String; 4] {
+    let (asked, heard) = match command {
+        0 => ("NOOP", "NOOP"),
+        1 => ("EPSV", "PASV"),
+        2 => ("EPSV 2", "PASV"),
+        3 => ("PASV", "PASV"),
+        4 => ("EPSV ALL", "NOOP"),
+        5 => ("EPSV 1", "NOOP"),
+        6 => ("ALGS STATUS64", "NOOP"),
+        _ => ("CWD a", "CWD a"),
+    };
+    let own = match command {
+        4 => Some("504 Not for that parameter"),
+        5 => Some("522 Network protocol: use (2)"),
+        6 => Some("216 EPSVEPRT"),
+        _ => None,
+    };
+    let (before, said, told) = match (answer, command) {
+        (0, 1 | 2) => (
+            "",
+            format!("227 Passive (192,0,2,53,200,{port})"),
+            format!(
+                "229 Entering Extended Passive Mode (|||{}|)",
+                51_200 + u16::from(port)
+            ),
+        ),
+        (1, 1 | 2) => (
+            "150 wait\r\n",
+            format!("227 (192,0,2,9,200,{port})"),
+            "425 Can't open data connection".to_string(),
+        ),
+        (0 | 1, 3) => {
+            let line = format!("227 (192,0,2,53,200,{port})");
+            ("", line.clone(), line)
+        }
+        (2, _) if own.is_none() => {
+            let lines = "500-a\r\n227 b\r\n500 c".to_string();
+            ("", lines.clone(), lines)
+        }
+        (3, _) => (
+            "120-a\r\n b\r\n120 c\r\n",
+            "550 no".to_string(),
+            "550 no".to_string(),
+        ),
+        _ => ("", "200 fine".to_string(), "200 fine".to_string()),
+    };
+    let told = own.map_or(told, str::to_string);
+    [
+        format!("{asked}\r\n"),
+        format!("{heard}\r\n"),
+        format!("{before}{said}\r\n"),
+        format!("{before}{told}\r\n"),
+    ]
+}
+
+/// One end says it all, in pieces of about these lengths, and again from where the other acknowledges; what that hears.
+fn deliver(talk: &mut Talk, from: usize, text: &str, lengths: &[usize]) -> String {
+    let (base, other) = (talk.seq[from], 1 - from);
+    let (mut heard, mut at, mut length) = (String::new(), 0, 0);
+    let mut lengths = lengths.iter().cycle();
+    while at < text.len() {
+        // What does not pass is said again, and more with it.
+        length += lengths.next().expect("there are some");
+        let end = (at + length).min(text.len());
+        let passed = talk.say_at(from, base + at as u32, &text[at..end]);
+        heard += &passed.unwrap_or_default();
+        let ack = segment(
+            &talk.keys[other],
+            talk.seq[other],
+            talk.heard[other],
+            TcpFlags::ACK,
+            b"",
+        );
+        let ack = read(
+            &talk
+                .pair
+                .process(&ack, talk.now)
+                .expect("an acknowledgement"),
+        )
+        .2;
+        if ack > base + at as u32 {
+            (at, length) = ((ack - base) as usize, 0);
+        }
+    }
+    talk.seq[from] = base + text.len() as u32;
+    heard
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Commands, some without waiting for replies, cut anyhow: each reply is taken for the command that it is to.
+    #[test]
+    fn replies_are_paired_with_commands(
+        turns in prop::collection::vec(prop::collection::vec((0u8..8, 0u8..5, 1u8..), 1..4), 1..8),
+        lengths in prop::collection::vec(1usize..30, 1..6),
+    ) {
+        let mut talk = logged_in();
+        for turn in turns {
+            let [asked, heard, said, told] = [0, 1, 2, 3].map(|part| {
+                let words = turn.iter().map(|(command, answer, port)| exchange(*command, *answer, *port)[part].clone());
+                words.collect::<String>()
+            });
+            prop_assert_eq!(deliver(&mut talk, 0, &asked, &lengths), heard);
+            prop_assert_eq!(deliver(&mut talk, 1, &said, &lengths), told);
+        }
+        talk.pair.check();
     }
 }
 

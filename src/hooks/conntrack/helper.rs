@@ -282,7 +282,8 @@ impl<K: Trackable> Conntrack<K> {
     /// and ends too early is cut off, and its sender sends it again; one that its sender cuts at the same byte each time never
     /// passes, as in Linux.
     ///
-    /// Outside, the port is the announced one, or the first free one of at most 128 that `draw` gives.
+    /// Outside, the port is the announced one, or the first free one of at most 128 that `draw` gives. Between a client of IPv6
+    /// and a server of IPv4 the client's ends are lent by a [translator's](crate::hooks::nat::Nat) pool, and by nobody here.
     ///
     /// To be called for every segment of the connection, the first included; `direction` is the packet's in the connection
     /// `id`. A packet that cannot be [changed](Packet::splice) is not to pass: the reason is counted.

@@ -28,7 +28,7 @@ use super::ftp;
 const AWAITED: usize = 8;
 
 /// Commands that are looked at; their length.
-const WORDS: [&[u8; WORD]; 4] = [b"EPSV", b"EPRT", b"AUTH", b"ALGS"];
+const WORDS: [&[u8; WORD]; 5] = [b"EPSV", b"EPRT", b"PASV", b"AUTH", b"ALGS"];
 const WORD: usize = 4;
 
 /// What is said to the server in place of a command that is not for it (RFC 6384 section 12).
@@ -66,8 +66,10 @@ impl Own {
 /// How a reply is to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaited {
-    /// Where the server listens, for a client that asked EPSV.
+    /// Where the server waits, for a client that asked EPSV.
     Passive,
+    /// The same for one that asked PASV: it stays.
+    Native,
     /// Whether the rest will be secret.
     Security,
     /// Not at all: this one is in its place.
@@ -123,6 +125,7 @@ impl Dialogue {
         let (turn, awaited) = match Word::read(line) {
             None => return Turn::Partial,
             Some(Word::Other) => (Turn::Same, None),
+            Some(Word::Known(b"PASV", ..)) => (Turn::Same, Some(Awaited::Native)),
             Some(Word::Known(b"AUTH", ..)) => (Turn::Same, Some(Awaited::Security)),
             Some(Word::Known(b"ALGS", argument, at)) => {
                 let own = self.gateway(argument);
@@ -227,14 +230,21 @@ impl Dialogue {
         }
     }
 
-    /// What a reply is awaited for. Where a server answers more or less than it is asked, 227 is for the oldest EPSV.
+    /// What a reply is awaited for.
     fn awaited_by(&self, code: [u8; 3]) -> Option<Awaited> {
-        let current = |(number, _): &&(u32, Awaited)| *number == self.answered;
-        let found = self.awaited.iter().find(current);
-        let is_passive = |(_, one): &&(u32, Awaited)| *one == Awaited::Passive;
-        let passive = self.awaited.iter().find(is_passive);
-        let found = if code == *b"227" { passive } else { found };
-        found.map(|(_, awaited)| *awaited)
+        let (_, awaited) = self.awaited.get(self.place_of(code)?)?;
+        Some(*awaited)
+    }
+
+    /// The place of the command that a reply is to. Where a server answers more or less than it is asked, 227 is to the oldest
+    /// that asks for it.
+    fn place_of(&self, code: [u8; 3]) -> Option<usize> {
+        self.awaited
+            .iter()
+            .position(|(number, awaited)| match code {
+                [b'2', b'2', b'7'] => matches!(awaited, Awaited::Passive | Awaited::Native),
+                _ => *number == self.answered,
+            })
     }
 
     /// Takes note of a reply.
@@ -247,18 +257,15 @@ impl Dialogue {
             self.greeted = true;
             return;
         }
-        if code == *b"227" {
-            let is_passive = |(_, one): &(u32, Awaited)| *one == Awaited::Passive;
-            if let Some(at) = self.awaited.iter().position(is_passive) {
-                let number = self.awaited.get(at).map(|(number, _)| *number);
-                self.answered = number.unwrap_or(self.answered);
-                self.awaited.drain(..at);
+        match self.place_of(code) {
+            // What was asked before it will not be answered any more.
+            Some(at) => {
+                let last = self.awaited.drain(..=at).next_back();
+                self.answered = last.map_or(self.asked, |(number, _)| number.wrapping_add(1));
             }
-        }
-        if self.answered != self.asked {
-            let answered = self.answered;
-            self.awaited.retain(|(number, _)| *number != answered);
-            self.answered = answered.wrapping_add(1);
+            // To a command that is not looked at, if to any.
+            None if self.answered != self.asked => self.answered = self.answered.wrapping_add(1),
+            None => {}
         }
     }
 }
