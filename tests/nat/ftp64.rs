@@ -511,6 +511,19 @@ fn replies_find_the_commands_that_they_answer() {
             ),
         ],
     );
+    // Each 227 is for whom it answers.
+    let native = "227 Passive (192,0,2,53,200,9)\r\n";
+    play(
+        &mut talk,
+        &[
+            (0, "PASV\r\nEPSV\r\nPASV\r\n", "PASV\r\nPASV\r\nPASV\r\n"),
+            (
+                1,
+                &format!("{native}{}{native}", PASSIVE.1),
+                &format!("{native}{}{native}", PASSIVE.2),
+            ),
+        ],
+    );
     // A greeting answers nothing, though the client has not waited for it.
     let mut talk = open(&pool());
     play(
@@ -766,6 +779,37 @@ proptest! {
         }
         talk.pair.check();
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is said in whichever pieces, both dataplanes make the same of it, and keep what they lend in order.
+    #[test]
+    fn babble(
+        pieces in prop::collection::vec((0usize..2, 0u32..30, "(EPSV|EPRT|PASV|AUTH|ALGS|2|227|229|425| |-|ALL|STATUS64|\\(|\\||,|2001:db8::7|192,0,2,53|1025|\r|\n|\r\n|x){1,12}"), 1..30),
+    ) {
+        let mut talk = logged_in();
+        for (from, back, text) in pieces {
+            let seq = talk.seq[from] - back;
+            let (key, heard) = (talk.keys[from], talk.heard[from]);
+            let sent = segment(&key, seq, heard, TcpFlags::ACK | TcpFlags::PSH, text.as_bytes());
+            if let Some(seen) = talk.pair.process(&sent, talk.now) {
+                let (_, seq, _, text) = read(&seen);
+                let end = seq.wrapping_add(text.len() as u32);
+                let other = 1 - from;
+                talk.heard[other] = talk.heard[other].max(end);
+                talk.seq[from] = talk.seq[from].max(sent_end(&sent));
+            }
+        }
+        talk.pair.check();
+    }
+}
+
+/// The number behind a segment, as its sender counts.
+fn sent_end(packet: &[u8]) -> u32 {
+    let (_, seq, _, text) = read(packet);
+    seq + text.len() as u32
 }
 
 /// Bytes that are no lines at all: everything passes or waits, and both dataplanes agree.

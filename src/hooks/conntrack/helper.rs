@@ -280,7 +280,7 @@ impl<K: Trackable> Conntrack<K> {
     ///
     /// Data are read in order: a segment behind a gap is not to pass before what is missing. A line that may announce something
     /// and ends too early is cut off, and its sender sends it again; one that its sender cuts at the same byte each time never
-    /// passes, as in Linux.
+    /// passes, as in Linux. What would make a segment more than 36 bytes longer is cut off, too.
     ///
     /// Outside, the port is the announced one, or the first free one of at most 128 that `draw` gives. Between a client of IPv6
     /// and a server of IPv4 the client's ends are lent by a [translator's](crate::hooks::nat::Nat) pool, and by nobody here.
