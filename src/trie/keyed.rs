@@ -356,11 +356,26 @@ impl KeyIndex<Tuple> for DualIndex {
     }
 
     fn warm_many(&self, keys: &[Tuple]) -> u64 {
-        let read = |key: &Tuple| match key {
-            Tuple::V4(key) => self.v4.warm_many_hashed(&[self.v4.header(key)]),
-            Tuple::V6(key) => self.v6.warm_many_hashed(&[self.v6.header(key)]),
-        };
-        keys.iter().fold(0, |all, key| all ^ read(key))
+        let mut read = 0;
+        for keys in keys.chunks(STAGE) {
+            let (mut old, mut new) = ([0; STAGE], [0; STAGE]);
+            let (mut olds, mut news) = (0, 0);
+            for key in keys {
+                match key {
+                    Tuple::V4(key) => {
+                        old[olds] = self.v4.header(key);
+                        olds += 1;
+                    }
+                    Tuple::V6(key) => {
+                        new[news] = self.v6.header(key);
+                        news += 1;
+                    }
+                }
+            }
+            read ^= self.v4.warm_many_hashed(&old[..olds]);
+            read ^= self.v6.warm_many_hashed(&new[..news]);
+        }
+        read
     }
 
     #[inline]

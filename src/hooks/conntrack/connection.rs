@@ -134,10 +134,10 @@ impl Clock {
 
     /// Notes the status and mark of a connection that [is plain](Self::is_plain), or may become so.
     pub(super) fn set_brief(&mut self, status: Status, mark: u32) {
-        let mut brief = if mark == 0 { 0 } else { MARKED };
-        for (bit, one) in MAY_HAVE.into_iter().enumerate() {
-            brief |= u64::from(status.contains(one)) << bit << BRIEF;
-        }
+        let status = u64::from(status.0);
+        // The reverse of what [`plain_status`](Self::plain_status) does.
+        let bits = status & 1 | status >> 3 & 0b110 | status >> 4 & 0b1_1000;
+        let brief = bits << BRIEF | if mark == 0 { 0 } else { MARKED };
         self.0 = self.0 & !(0x3f << BRIEF) | brief;
     }
 
