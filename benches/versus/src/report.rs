@@ -61,7 +61,7 @@ impl Report {
         self.filter.iter().all(|word| work.contains(word.as_str()))
     }
 
-    /// Measures `work`: each round every contender does `operations`, timed; medians of nanoseconds per operation.
+    /// Measures `work` and adds its row.
     ///
     /// `bar` is the peer and the ratio that gufc must not exceed.
     pub fn measure(
@@ -69,8 +69,19 @@ impl Report {
         work: &str,
         operations: usize,
         bar: Option<(&'static str, f64)>,
-        mut contenders: Vec<Contender<'_>>,
+        contenders: Vec<Contender<'_>>,
     ) {
+        let cells = self.medians(work, operations, contenders);
+        self.add(work, "ns", bar, cells);
+    }
+
+    /// Each round every contender does `operations`, timed; the medians of nanoseconds per operation.
+    pub fn medians(
+        &self,
+        work: &str,
+        operations: usize,
+        mut contenders: Vec<Contender<'_>>,
+    ) -> Vec<(&'static str, f64)> {
         let mut times = vec![Vec::new(); contenders.len()];
         for round in 0..=self.rounds {
             let mut answer = None;
@@ -86,12 +97,11 @@ impl Report {
                 assert_eq!(sum, expected, "{work}: {} disagrees", contender.name);
             }
         }
-        let cells = contenders
+        contenders
             .iter()
             .zip(times)
             .map(|(contender, times)| (contender.name, median(times)))
-            .collect();
-        self.add(work, "ns", bar, cells);
+            .collect()
     }
 
     /// Adds a row that was measured elsewhere.
