@@ -121,6 +121,14 @@ impl<K: Copy> Cells<K> {
         self.cells.get(index)
     }
 
+    /// Reads what an edit of the block at `base` will read; what it gives means nothing.
+    #[inline]
+    pub(crate) fn warm(&self, base: u32) -> u64 {
+        let cell = self.cells.get(base as usize);
+        let page = self.pages.get(base as usize / PAGE);
+        u64::from(cell.map_or(0, |cell| cell.id)) ^ u64::from(page.map_or(0, |page| page.free))
+    }
+
     /// `count` cells from `base` on; none if they are not there.
     #[inline]
     pub(crate) fn run(&self, base: u32, count: usize) -> &[Cell<K>] {

@@ -321,7 +321,7 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
     }
 
     /// Reads what inserting or removing keys with these headers is going to read, side by side, so that the cache misses overlap;
-    /// what it gives means nothing. A table so small that nothing misses is left alone. Cost: one slot and one cell each.
+    /// what it gives means nothing. A table so small that nothing misses is left alone. Cost: one slot, one cell and its page each.
     #[inline]
     pub(crate) fn warm_many_hashed(&self, headers: &[u64]) -> u64 {
         if self.len <= SMALL {
@@ -334,10 +334,7 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
                 *slot = self.slot(self.root_at(header));
             }
             for slot in slots.iter().filter(|slot| !slot.is_node()) {
-                read ^= self
-                    .cells
-                    .get(slot.base() as usize)
-                    .map_or(0, |cell| u64::from(cell.id));
+                read ^= self.cells.warm(slot.base());
             }
         }
         read
