@@ -2,7 +2,7 @@
 
 use super::program::{Draft, NO_RULE};
 use super::rule::Action;
-use super::ruleset::{ChainSlot, RuleId, Ruleset};
+use super::ruleset::{ChainSlot, Effect, Held, RuleId, Ruleset};
 use crate::interest::Scratch;
 use crate::key::Fields;
 
@@ -33,20 +33,31 @@ pub(super) fn expand(
     let mut at = from;
     while let (true, Some(slot)) = (open, draft.pending.get(at).copied()) {
         at += 1;
-        let Some(held) = rules.at(slot) else { continue };
-        let readable = subject.transport || !held.rule.reads_transport();
-        if !readable || !rules.settles(held, subject.flow) {
+        let Some(live) = rules.live(slot) else {
+            continue;
+        };
+        let settled = |held: &Held| rules.settles(held, subject.flow);
+        if live.reads_transport && !subject.transport
+            || live.narrows && !rules.at(slot).is_some_and(settled)
+        {
             continue;
         }
-        let always = held.rule.conditions.is_none();
-        let here = draft.push(held.id, slot);
-        match held.rule.action {
-            Action::Continue => {}
-            Action::Accept => {
+        let always = !live.tests;
+        let here = draft.push(live.id, slot);
+        match live.effect {
+            Effect::Accept => {
                 draft.denies_all = false;
                 open = !always;
+                continue;
             }
-            Action::Drop | Action::Reject(_) => open = !always,
+            Effect::Drop | Effect::Reject(_) => {
+                open = !always;
+                continue;
+            }
+            Effect::Continue => {}
+        }
+        let Some(held) = rules.at(slot) else { continue };
+        match held.rule.action {
             Action::Return => {
                 draft.leaving.push(here);
                 draft.branches |= !always;
@@ -68,6 +79,7 @@ pub(super) fn expand(
                 }
                 draft.fails_here(here);
             }
+            _ => {}
         }
     }
     draft.pending.truncate(from);

@@ -80,7 +80,8 @@ pub(super) struct Removed {
     counter: Counter,
 }
 
-/// What running a rule reads and writes, apart from the rule so that it stays within a line of the machine's cache.
+/// What running a rule reads and writes, and what putting a program together reads of most rules, apart from the rule so that
+/// it stays within a line of the machine's cache.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Live {
     pub(super) counter: Counter,
@@ -90,6 +91,10 @@ pub(super) struct Live {
     pub(super) log: bool,
     /// Whether there are conditions to test, for which the rule itself must be read.
     pub(super) tests: bool,
+    /// Whether a flow that its pattern has may not match, for exceptions or sets: [`Ruleset::settles`] says.
+    pub(super) narrows: bool,
+    /// Whether it matches only packets whose transport header can be read.
+    pub(super) reads_transport: bool,
     /// Programs that have the rule. It stays in its slot while there are any, though it may have been removed.
     programs: u32,
 }
@@ -122,6 +127,8 @@ impl Live {
             },
             log: rule.log,
             tests: !rule.conditions.is_none(),
+            narrows: !rule.except.is_empty() || !rule.sets.is_empty(),
+            reads_transport: rule.reads_transport(),
             programs: 0,
         }
     }
