@@ -1,4 +1,4 @@
-//! What five RFCs ask of a translator, a test for each requirement that is met; the manual's chapter on translation has the
+//! What the RFCs ask of a translator, a test for each requirement that is met; the manual's chapter on translation has the
 //! rows, and is read here.
 
 mod rfc4787;
