@@ -434,7 +434,7 @@ impl<K: Trackable> Nat<K> {
         let now = context.now;
         if status.contains(Status::EXPECTED) {
             if let Some(opened) = self.follow_across(id, now) {
-                return opened;
+                return opened.map_err(Refused::from);
             }
             if let Some(plan) = self.follow_master(id) {
                 for (end, range) in plan {
