@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::arena::ORDER_MIN;
 use super::bits::Bits;
-use super::index::{Id, Index, LEVELS_MAX, ROOT, Record, Tally};
+use super::index::{Id, Index, LEVELS_MAX, NOWHERE, ROOT, Record, Tally};
 use super::slot::{Bucket, Cell, Node, Slot, View};
 
 /// The shape and size of a trie.
@@ -138,6 +138,9 @@ impl<B: Bits> Index<B> {
             slots: 1 << ORDER_MIN,
             cells: 0,
         };
+        if self.slot(NOWHERE) != Slot::EMPTY {
+            return Err("something lies nowhere");
+        }
         let root = self.slot(ROOT);
         if let Some(cover) = root.cover() {
             let record = self.record(cover.id);

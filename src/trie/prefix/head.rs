@@ -130,16 +130,15 @@ where
     pub fn longest_many(&self, keys: &[K], found: &mut [Option<(Prefix<K>, u32)>]) {
         for (keys, found) in keys.chunks(STAGE).zip(found.chunks_mut(STAGE)) {
             let mut strings = [BitsOf::<K>::default(); STAGE];
-            let mut results = [Found::NONE; STAGE];
             for (string, key) in strings.iter_mut().zip(keys) {
                 *string = bits(*key);
             }
-            self.index.longest_stage(&strings, keys.len(), &mut results);
-            for ((place, bits), result) in
-                found.iter_mut().zip(&strings).zip(results).take(keys.len())
-            {
-                *place = entry(*bits, result);
-            }
+            self.index
+                .longest_stage(&strings, keys.len(), |lane, result| {
+                    if let (Some(place), Some(bits)) = (found.get_mut(lane), strings.get(lane)) {
+                        *place = entry(*bits, result);
+                    }
+                });
         }
     }
 
@@ -199,8 +198,9 @@ pub(super) fn entry<K: Key>(bits: BitsOf<K>, found: Found) -> Option<(Prefix<K>,
 where
     K::Words: Width,
 {
-    let found = found.some()?;
-    Some((Prefix::of(bits, found.len), found.number))
+    // All of it is made whether it is wanted or not, so that nothing need be guessed.
+    let prefix = Prefix::of(bits, found.len);
+    found.some().map(|found| (prefix, found.number))
 }
 
 impl<'a, K: Key> IntoIterator for &'a PrefixIndex<K>

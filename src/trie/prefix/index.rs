@@ -127,6 +127,8 @@ pub(super) struct Index<B> {
 
 /// The root's slot.
 pub(super) const ROOT: At = 0;
+/// The slot that nothing is ever put into: the other one of the root's block.
+pub(super) const NOWHERE: At = 1;
 
 /// What the arenas must hold for `capacity` prefixes: slots and cells.
 ///
@@ -195,7 +197,7 @@ impl<B: Bits> Index<B> {
             len: NOBODY,
             ..Record::default()
         });
-        // The first block of the arena is at 0; its other slot stays unused.
+        // The first block of the arena is at 0; its other slot stays empty.
         let root = self.slots.allocate(ORDER_MIN);
         debug_assert!(root.is_none_or(|at| at == ROOT));
     }

@@ -7,8 +7,8 @@
 //! the machine's guesses are right and all the loads of a level are under way together.
 
 use super::bits::Bits;
-use super::index::{Id, Index, ROOT};
-use super::slot::{Bucket, Cover, LANES, Line, Node, Slot, lanes, length, matches};
+use super::index::{Id, Index, NOWHERE, ROOT};
+use super::slot::{At, Bucket, Cover, LANES, Line, Node, Slot, lanes, length, matches};
 
 /// Lookups kept in flight together.
 pub(super) const STAGE: usize = 32;
@@ -81,11 +81,31 @@ impl<B: Bits> Index<B> {
     /// Cost: a slot a level, and a line.
     #[inline]
     pub(super) fn longest(&self, bits: B) -> Found {
-        self.longest_from(self.slot(ROOT), Walk::new(bits), bits)
+        let (root, mut walk) = (self.slot(ROOT), Walk::new(bits));
+        if !root.is_node() || root.is_long() {
+            return self.longest_from(root, walk, bits);
+        }
+        let next = Self::enter(root, &mut walk);
+        self.longest_from(self.slot(next), walk, bits)
+    }
+
+    /// Where a lookup goes on from a root that is a node and not a long one: without a branch, for where the table has a small
+    /// part of all addresses no machine can guess which of them are in it.
+    #[inline(always)]
+    fn enter(root: Slot, walk: &mut Walk<B>) -> At {
+        walk.pass(root);
+        let index = root.index(walk.rest.top());
+        let goes = index >> root.index_bits() == 0;
+        walk.advance(root.advance());
+        if goes {
+            root.base().wrapping_add(index as u32)
+        } else {
+            NOWHERE
+        }
     }
 
     /// Goes on from a slot.
-    #[inline]
+    #[inline(always)]
     pub(super) fn longest_from(&self, mut slot: Slot, mut walk: Walk<B>, bits: B) -> Found {
         loop {
             walk.pass(slot);
@@ -193,18 +213,31 @@ impl<B: Bits> Index<B> {
         found
     }
 
-    /// [`longest`](Self::longest) of the first `count` strings, a level at a time.
+    /// [`longest`](Self::longest) of the first `count` strings, a level at a time; `tell` hears of each lane's answer, of some twice,
+    /// and the last word counts.
     #[inline(always)]
     pub(super) fn longest_stage(
         &self,
         strings: &[B; STAGE],
         count: usize,
-        results: &mut [Found; STAGE],
+        mut tell: impl FnMut(usize, Found),
     ) {
-        let mut walks = strings.map(Walk::new);
+        let root = self.slot(ROOT);
+        if !root.is_node() || root.is_long() {
+            for (lane, &bits) in strings.iter().enumerate().take(count) {
+                tell(lane, self.longest(bits));
+            }
+            return;
+        }
+        // The first level is one slot for all, and loads nothing.
+        let mut walks = [Walk::new(B::default()); STAGE];
         // Where each is to go on; where it has ended.
-        let mut next = [ROOT; STAGE];
+        let mut next = [NOWHERE; STAGE];
         let mut ends = [Slot::EMPTY; STAGE];
+        for ((walk, next), &bits) in walks.iter_mut().zip(&mut next).zip(strings).take(count) {
+            *walk = Walk::new(bits);
+            *next = Self::enter(root, walk);
+        }
         let mut going: [u8; STAGE] = core::array::from_fn(|lane| lane as u8);
         let mut left = count.min(STAGE);
         while left > 0 {
@@ -232,12 +265,13 @@ impl<B: Bits> Index<B> {
             }
             left = still;
         }
-        // Those that have a bucket to look through.
+        // Covers for all, and those that have a bucket to look through.
         let mut looking = [0u8; STAGE];
         let mut lookers = 0;
-        for ((lane, slot), walk) in (0u8..).zip(&ends).zip(&walks).take(count) {
-            looking[lookers % STAGE] = lane;
+        for (lane, (slot, walk)) in ends.iter().zip(&walks).enumerate().take(count) {
+            looking[lookers % STAGE] = lane as u8;
             lookers += usize::from(slot.may_match(walk.rest.top()));
+            tell(lane, self.covered_in(*slot, *walk));
         }
         let looking = looking.get(..lookers).unwrap_or(&[]);
         // Again nothing but loads, whose values nobody waits for.
@@ -246,9 +280,6 @@ impl<B: Bits> Index<B> {
             touched ^ self.line(bucket).map_or(0, |line| line.windows[0])
         });
         core::hint::black_box(touched);
-        for ((result, slot), walk) in results.iter_mut().zip(ends).zip(&walks).take(count) {
-            *result = self.covered_in(slot, *walk);
-        }
         for &lane in looking {
             let lane = usize::from(lane) % STAGE;
             let (bucket, walk) = (ends[lane].as_bucket(), walks[lane]);
@@ -256,17 +287,23 @@ impl<B: Bits> Index<B> {
                 continue;
             };
             let hits = matches(&line.windows, walk.rest.top()) & lanes(bucket);
-            let at = (31 - (hits | 1).leading_zeros()) as usize % LANES;
+            if hits == 0 {
+                continue;
+            }
+            let at = (31 - hits.leading_zeros()) as usize % LANES;
             let window = line.windows[at];
             let found = Found {
                 number: line.numbers[at],
                 len: walk.depth + length(window),
             };
-            if hits != 0 && window & 1 == 1 {
-                results[lane] = self.in_long_bucket(bucket, walk, strings[lane]);
-            } else {
-                results[lane] = if hits != 0 { found } else { results[lane] };
-            }
+            tell(
+                lane,
+                if window & 1 == 1 {
+                    self.in_long_bucket(bucket, walk, strings[lane])
+                } else {
+                    found
+                },
+            );
         }
     }
 }
