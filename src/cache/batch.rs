@@ -64,9 +64,11 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             }
             self.warm(&ahead);
             self.warm_new(burst, &ahead);
+            let clear = self.which_are_clear(burst, &ahead);
             // What was found ahead holds as long as no index has changed in between.
             let turnover = self.turnover;
-            for ((packet, ahead), is_asked) in burst.iter_mut().zip(ahead).zip(is_asked) {
+            let known = ahead.into_iter().zip(clear).zip(is_asked);
+            for (packet, ((ahead, is_clear), is_asked)) in burst.iter_mut().zip(known) {
                 let plain = packet.origin() == Origin::Received
                     && packet.cookie().is_none()
                     && never_cached(packet).is_none();
@@ -77,16 +79,39 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                         }
                         _ => false,
                     };
-                let found = if !holds || is_asked && !plain {
-                    self.lookup(packet)
+                let (found, is_clear) = if !holds || is_asked && !plain {
+                    (self.lookup(packet), false)
                 } else {
                     self.stats.cookie_hits += u64::from(!is_asked);
-                    ahead
+                    (ahead, is_clear)
                 };
-                let outcome = self.process_found(found, packet, now);
+                let outcome = self.process_found(found, is_clear, packet, now);
                 done(packet, outcome);
             }
         }
+    }
+
+    /// Which of the sessions found are [known to be untouched](Self::is_clear): told for all of a burst together, so that the reads
+    /// overlap.
+    ///
+    /// It holds for the whole burst: no edit comes in between, and what a packet before it puts in a session's place, or adds to
+    /// it, is judged under the rules of now.
+    #[inline]
+    fn which_are_clear<P: Packet<Key = K>>(
+        &self,
+        burst: &[P],
+        found: &[Found; BURST],
+    ) -> [bool; BURST] {
+        let mut clear = [false; BURST];
+        for ((packet, found), clear) in burst.iter().zip(found).zip(&mut clear) {
+            if let Found::Entry(Entry { slot, direction }) = found {
+                let session = self.sessions.get(*slot);
+                *clear = session.is_some_and(|session| {
+                    Self::is_clear(&self.log, session, (&packet.key(), *direction))
+                });
+            }
+        }
+        clear
     }
 
     /// Reads what the first packets of flows will read: in the hooks, and where their keys and those of the replies are going to be.

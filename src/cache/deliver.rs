@@ -83,8 +83,9 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             .hooks
             .deferred(&session.halves[direction as usize].destiny)?;
         let fresh = session.stamp == self.log.current() || {
-            let from = (&key, direction);
-            Self::touched(&self.log, self.edited, session, from, &mut self.stats).is_none()
+            let of = (&key, direction);
+            Self::is_clear(&self.log, session, of)
+                || Self::touched(&self.log, self.edited, session, of, &mut self.stats).is_none()
         };
         if !fresh {
             return None;

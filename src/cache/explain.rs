@@ -114,15 +114,12 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         let mut touched = HookSet::NONE;
         if let Some((direction, session)) = found {
             let mut stats = Stats::default();
-            if let Some([there, back]) = Self::touched(
-                &self.log,
-                self.edited,
-                session,
-                (key, direction),
-                &mut stats,
-            ) {
-                touched = there.union(back);
-            }
+            let of = (key, direction);
+            let touching = match Self::is_clear(&self.log, session, of) {
+                true => None,
+                false => Self::touched(&self.log, self.edited, session, of, &mut stats),
+            };
+            touched = touching.map_or(HookSet::NONE, |[there, back]| there.union(back));
             forgotten = stats.log_lost > 0;
             for direction in Direction::BOTH {
                 if session.halves[direction as usize].packets == 0 {

@@ -24,13 +24,14 @@ pub(super) enum NotReady {
 
 impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// Runs the entry's destiny on a packet, where nothing stands against it; else nothing is done. An entry that is older than
-    /// the last edit and that no edit touched gets the stamp of now.
+    /// the last edit and that no edit touched, as is known already where it `is_clear`, gets the stamp of now.
     ///
     /// Reads the session once.
     #[inline]
     pub(super) fn hit<P: Packet<Key = K>>(
         &mut self,
         entry: Entry,
+        is_clear: bool,
         packet: &mut P,
         context: &mut Context,
     ) -> Result<(Verdict, Path), NotReady>
@@ -49,16 +50,15 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         }
         let mut path = Path::Hit;
         if session.stamp < self.log.current() {
-            match Self::touched(
-                &self.log,
-                self.edited,
-                session,
-                (&packet.key(), entry.direction),
-                &mut self.stats,
-            ) {
-                Some(touched) => return Err(NotReady::Touched(touched)),
-                None => session.stamp = self.log.current(),
+            let of = (&packet.key(), entry.direction);
+            if is_clear || Self::is_clear(&self.log, session, of) {
+                self.stats.cleared += 1;
+            } else if let Some(touched) =
+                Self::touched(&self.log, self.edited, session, of, &mut self.stats)
+            {
+                return Err(NotReady::Touched(touched));
             }
+            session.stamp = self.log.current();
             path = Path::Restamped;
         }
         let verdict = self

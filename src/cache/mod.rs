@@ -169,14 +169,16 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         H: Walk<P>,
     {
         let found = self.lookup(packet);
-        self.process_found(found, packet, now)
+        self.process_found(found, false, packet, now)
     }
 
-    /// [`process`](Self::process), once the lookup is done.
+    /// [`process`](Self::process), once the lookup is done. `is_clear` says that the session found is already known
+    /// [to be untouched](Self::is_clear).
     #[inline]
     fn process_found<P: Packet<Key = K>>(
         &mut self,
         found: Found,
+        is_clear: bool,
         packet: &mut P,
         now: Instant,
     ) -> Outcome
@@ -191,7 +193,7 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
                 true => self.without_session(packet, &mut context),
                 false => self.miss(packet, &mut context),
             },
-            Found::Entry(entry) => match self.hit(entry, packet, &mut context) {
+            Found::Entry(entry) => match self.hit(entry, is_clear, packet, &mut context) {
                 Ok(answer) => answer,
                 Err(why) => self.not_ready(entry, why, packet, &mut context),
             },

@@ -4,7 +4,7 @@ use super::session::{AsSeen, Entry, Session};
 use super::{End, FlowCache, Stats};
 use crate::epoch::{Generation, RegionLog};
 use crate::hook::{Context, Direction, HookSet};
-use crate::key::FlowKey;
+use crate::key::{Fields, FlowKey};
 use crate::packet::Packet;
 use crate::pipeline::{Pipeline, Walk};
 use crate::trie::Indexed;
@@ -100,13 +100,36 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
         self.beyond_budget(packet, context)
     }
 
-    /// The hooks whose edits since the stamp touch each direction; `None` when no edit touches the session.
+    /// Whether a look at the granules of the log says that no edit since the stamp touches the session; not asked where the edits
+    /// since are so few that [`touched`](Self::touched) costs no more.
     ///
     /// `key` is one of the session's, that of the direction `from`. A direction that no packet has come in depends on nothing
-    /// yet. Cost: one box test for each region since and direction while these are few; else a few words of the log's granules,
-    /// and where these do not clear the session, a box test for each region since that is no newer than they say, until every
-    /// hook ever edited is touched.
+    /// yet. Cost: a few words of the log for each direction.
     #[inline]
+    pub(super) fn is_clear(
+        log: &RegionLog<HookSet>,
+        session: &Session<K, H::Destiny>,
+        (key, from): (&K, Direction),
+    ) -> bool {
+        fn is_near<T: AsSeen>(log: &RegionLog<HookSet>, stamp: Generation, tuples: &T) -> bool {
+            log.newest_near(stamp, |view| tuples.of(view)).is_some()
+        }
+        let stamp = session.stamp;
+        log.many_since(stamp)
+            && !Direction::BOTH.into_iter().any(|direction| {
+                session.seen[direction as usize]
+                    && match session.translated {
+                        true => is_near(log, stamp, &session.tuples(direction)),
+                        false => is_near(log, stamp, &untranslated(key, from, direction)),
+                    }
+            })
+    }
+
+    /// The hooks whose edits since the stamp touch each direction; `None` when no edit touches the session.
+    ///
+    /// Of a session that is not [clear](Self::is_clear). Cost: for each direction a box test for each region since the stamp,
+    /// where these are many for each that is no newer than the granules of the log say, until every hook ever edited is touched.
+    #[inline(never)]
     pub(super) fn touched(
         log: &RegionLog<HookSet>,
         edited: HookSet,
@@ -119,21 +142,23 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
             let tuples = |direction| session.tuples(direction);
             return touched_as(log, edited, stamp, seen, tuples, stats);
         }
-        // Does not read the session's keys.
-        let tuples = |direction| {
-            let inverse = if direction == from {
-                None
-            } else {
-                key.inverse()
-            };
-            inverse.as_ref().unwrap_or(key).fields()
-        };
+        let tuples = |direction| untranslated(key, from, direction);
         touched_as(log, edited, stamp, seen, tuples, stats)
     }
 }
 
-/// [`FlowCache::touched`] for tuples in either form.
+/// The tuple of a direction's packets where `key` is that of the direction `from`, and nothing is translated. Does not read the
+/// session's keys.
 #[inline]
+fn untranslated<K: FlowKey>(key: &K, from: Direction, direction: Direction) -> Fields {
+    let inverse = match direction == from {
+        true => None,
+        false => key.inverse(),
+    };
+    inverse.as_ref().unwrap_or(key).fields()
+}
+
+/// [`FlowCache::touched`] for tuples in either form.
 fn touched_as<T: AsSeen>(
     log: &RegionLog<HookSet>,
     edited: HookSet,
@@ -142,27 +167,23 @@ fn touched_as<T: AsSeen>(
     tuples: impl Fn(Direction) -> T,
     stats: &mut Stats,
 ) -> Option<[HookSet; 2]> {
-    let few = !log.many_since(stamp);
+    let many = log.many_since(stamp);
+    if many && !log.remembers(stamp) {
+        stats.log_lost += 1;
+        return Some(seen.map(|seen| if seen { edited } else { HookSet::NONE }));
+    }
     let mut touched = [HookSet::NONE; 2];
-    let mut cleared = !few;
     for direction in Direction::BOTH {
         if !seen[direction as usize] {
             continue;
         }
         let tuples = tuples(direction);
-        let until = if few {
-            log.current()
-        } else {
-            match log.newest_near(stamp, |view| tuples.of(view)) {
-                Some(until) => until,
-                None => continue,
-            }
+        let until = match many {
+            true => log
+                .newest_near(stamp, |view| tuples.of(view))
+                .unwrap_or(stamp),
+            false => log.current(),
         };
-        cleared = false;
-        if !log.remembers(stamp) {
-            stats.log_lost += 1;
-            return Some(seen.map(|seen| if seen { edited } else { HookSet::NONE }));
-        }
         let touched = &mut touched[direction as usize];
         for (hook, region) in log.between(stamp, until) {
             stats.region_tests += 1;
@@ -174,7 +195,6 @@ fn touched_as<T: AsSeen>(
             }
         }
     }
-    stats.cleared += u64::from(cleared);
     let [there, back] = touched;
     (!there.union(back).is_empty()).then_some(touched)
 }
