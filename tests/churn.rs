@@ -3,10 +3,11 @@
 
 use gufc::cache::{Config, FlowCache, Stats};
 use gufc::hooks::filter::{EditError, Filter, Place, Policy, Rule, RuleId};
-use gufc::key::Tuple;
+use gufc::key::{FlowKey, Tuple};
+use gufc::packet::Packet;
 use gufc::testing::prng::SplitMix64;
 use gufc::testing::toy::ToyPacket;
-use gufc::time::Instant;
+use gufc::time::{Duration, Instant};
 
 type Cache = FlowCache<Tuple, (Filter,)>;
 
@@ -154,4 +155,51 @@ fn a_long_sleeper_wakes_cheaply() {
         u64::from(FLOWS - FLOWS / BLOCKS)
     );
     assert_eq!(after.log_lost, before.log_lost);
+}
+
+/// A burst counts as its packets one at a time do, edits before it or not: which of its flows no edit came near is told for all of
+/// them together, and flows come several times, are touched, idle out and begin within it.
+#[test]
+fn a_burst_counts_as_single_packets() {
+    for regions in [1, 8, 256] {
+        let mut single = cache(regions);
+        let mut burst = cache(regions);
+        let mut standing = [None; 2];
+        let mut prng = SplitMix64(11);
+        for round in 0..200u64 {
+            for _ in 0..prng.below(9) {
+                let block = prng.below(u64::from(BLOCKS)) as u32;
+                let _ = toggle(&mut single, &mut standing[0], block);
+                let _ = toggle(&mut burst, &mut standing[1], block);
+            }
+            // Now and then all sessions have idled out.
+            let now = NOW + Duration::from_secs(3_600) * (round / 50) as u32;
+            // Some flows are new, and make others end; some packets are replies.
+            let mut packets: Vec<ToyPacket> = (0..50)
+                .map(|_| {
+                    let there = flow(prng.below(u64::from(FLOWS / 4) + 20) as u32 * 4);
+                    match prng.below(3) {
+                        0 => ToyPacket::new(there.key().inverse().expect("a reply")),
+                        _ => there,
+                    }
+                })
+                .collect();
+            let mut alone = packets.clone().into_iter().map(|mut packet| {
+                let outcome = single.process(&mut packet, now);
+                (packet.key(), outcome)
+            });
+            burst.process_batch(&mut packets, now, |packet, outcome| {
+                assert_eq!(alone.next(), Some((packet.key(), outcome)), "{round}");
+            });
+            assert_eq!(alone.next(), None);
+            drop(alone);
+            assert_eq!(burst.stats(), single.stats(), "{round}");
+        }
+        assert_eq!(burst.check(), Ok(()));
+        assert!(
+            regions == 1 || burst.stats().cleared > 1_000,
+            "{:?}",
+            burst.stats()
+        );
+    }
 }
