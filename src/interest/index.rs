@@ -241,8 +241,9 @@ impl<T> InterestIndex<T> {
     /// Calls `visit` once with each pattern that some flow of `region` matches, in no stated order.
     ///
     /// Cost: with S and D prefixes that the region's source and destination touch (those that hold it, those within it),
-    /// O(S + D), and a probe for each pair allowed among them or a pass over all pairs, whichever is less. A side that is any
-    /// address touches all prefixes of its side, which costs little where there are few; with both sides any it is the pass.
+    /// O(S + D), and a probe for each pair allowed among them or a pass over all pairs, whichever is less: whatever the region and
+    /// the patterns, never more than three looks for each pattern there is, and the patterns of the pairs touched. A side that is
+    /// any address touches all prefixes of its side, which costs little where there are few; with both sides any it is the pass.
     pub fn overlapping(&self, region: &Pattern, mut visit: impl FnMut(InterestId)) {
         let marks = Marks::of(region);
         let rule = Rule::new(region, 0, 0);

@@ -605,4 +605,34 @@ mod tests {
             assert_eq!((looked, met), (networks as usize, networks as usize));
         }
     }
+
+    /// A region that is wide on both sides, and patterns that are narrow on both, of which each pairs two of many prefixes: there
+    /// are as many pairs that could be as the product of them, and no more looks than prefixes and pairs that are.
+    #[test]
+    fn a_wide_region_looks_at_no_more_than_there_is() {
+        let networks = if cfg!(miri) { 64 } else { 4_096 };
+        let mut space = Space::<u32>::new(1);
+        let within = |n: u32| (10 << 24 | n << 8, 24);
+        let outside = |n: u32| (11 << 24 | n << 8, 24);
+        for n in 0..networks {
+            let rule = |slot| Rule::new(&Pattern::ANY, 0, slot);
+            let other = (n * 7 + 1) % networks;
+            space.insert(within(n), outside(other), rule(2 * n), 0);
+            space.insert(outside(n), within(other), rule(2 * n + 1), 0);
+        }
+        let region = Rule::new(&Pattern::ANY, 0, 0);
+        let look = |source, destination| {
+            let mut met = 0;
+            let looked = space.meeting(Some(source), Some(destination), &region, &mut |_| met += 1);
+            (met, looked)
+        };
+        let both = networks as usize * 2;
+        // Half of the prefixes of each side and no pair; all prefixes and all pairs.
+        let (met, looked) = look((10 << 24, 8), (10 << 24, 8));
+        assert_eq!(met, 0);
+        assert!(looked <= both + both, "{looked}");
+        let (met, looked) = look((10 << 24, 7), (10 << 24, 7));
+        assert_eq!(met, networks * 2);
+        assert!(looked <= 3 * both, "{looked}");
+    }
 }
