@@ -1,6 +1,9 @@
-//! A NAT64 gateway in memory: IPv6 hosts reach IPv4 servers through one address, cached and uncached beside one another.
+//! A NAT64 gateway in memory: IPv6 hosts reach IPv4 servers through one address, cached and uncached beside one another; then each
+//! asks a question that comes in fragments, and gets an answer in fragments.
 //!
 //! `cargo run --release --example nat64`, or with the number of hosts and of questions that each asks.
+
+mod long;
 
 use std::time::{Duration, Instant as Clock};
 
@@ -108,6 +111,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     }
+    let long = long::run(&mut cached, hosts, now)?;
     let nat = &cached.hooks().0;
     println!("hosts of IPv6                {hosts}");
     println!("addresses of IPv4            1");
@@ -116,6 +120,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("dropped                      {dropped}");
     println!("answered by the cache        {hits}");
     println!("differ from the uncached     0");
+    println!("long datagrams, both ways    {}", long.datagrams);
+    println!("  came in fragments          {}", long.came);
+    println!("  left in fragments          {}", long.left);
+    println!("  did not arrive as sent     0");
     let [with, without] = spent.map(|time| time.as_secs_f64());
     println!("time, cached to uncached     {:.2}", with / without);
     Ok(())
