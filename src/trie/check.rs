@@ -88,7 +88,7 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
             View::Bucket(bucket) => stats.bucket(bucket.count, depth),
             View::Node(node) => {
                 stats.nodes += 1;
-                for &slot in self.nodes.run(node.base, node.bits) {
+                for &slot in self.nodes.block(node.base, node.bits) {
                     self.measure(slot, depth + 1, stats);
                 }
             }
@@ -165,7 +165,7 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
                 if node.position < from || slot.tags != 0 {
                     return Err("a node's position lies before its parent's end");
                 }
-                let run = self.nodes.run(node.base, node.bits);
+                let run = self.nodes.block(node.base, node.bits);
                 if run.iter().filter(|slot| !slot.is_empty()).count() < 2 {
                     return Err("a node with fewer than two children");
                 }
@@ -184,7 +184,7 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
         let zero = Bits::new(0, K::Words::default());
         let first = self.near(slot, &zero).ok_or("a node without entries")?;
         let first = self.bits_of(&first);
-        for &below in self.nodes.run(node.base, node.bits) {
+        for &below in self.nodes.block(node.base, node.bits) {
             let Some(other) = self.near(below, &zero) else {
                 continue;
             };

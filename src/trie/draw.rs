@@ -64,7 +64,7 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
                     let below = alloc::format!("n{}", node.base);
                     let title = alloc::format!("bit {}, {} wide", node.position, node.bits);
                     writeln!(out, "  {name}:{index} -> {below};")?;
-                    let children = self.nodes.run(node.base, node.bits);
+                    let children = self.nodes.block(node.base, node.bits);
                     self.dot_record(out, &below, &title, children)?;
                 }
             }
@@ -98,7 +98,7 @@ impl<K: Key, H: HeaderHash> Picture for LcIndex<K, H> {
 
     fn below(&self, slot: &Slot) -> Vec<Slot> {
         match slot.view() {
-            View::Node(node) => self.nodes.run(node.base, node.bits).to_vec(),
+            View::Node(node) => self.nodes.block(node.base, node.bits).to_vec(),
             _ => Vec::new(),
         }
     }

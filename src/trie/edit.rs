@@ -18,8 +18,7 @@ use super::bits::Bits;
 use super::cells::{BLOCKS, Cell, PAGE, block, class_of};
 use super::header::HeaderHash;
 use super::index::{At, Full, LcIndex, child};
-use super::nodes::BITS_MAX;
-use super::slot::{BUCKET, Bucket, Node, Slot, View, tag, with_tag};
+use super::slot::{BITS_MAX, BUCKET, Bucket, Node, Slot, View, tag, with_tag};
 use crate::key::Key;
 
 /// Most slots and cells, together, that any single insert or remove moves.
@@ -170,7 +169,7 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
             slot = if next.is_empty() {
                 *self
                     .nodes
-                    .run(node.base, node.bits)
+                    .block(node.base, node.bits)
                     .iter()
                     .find(|slot| !slot.is_empty())?
             } else {
@@ -435,7 +434,7 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
         let ends = node.position + node.bits;
         let full = self
             .nodes
-            .run(node.base, node.bits)
+            .block(node.base, node.bits)
             .iter()
             .filter(|slot| matches!(slot.view(), View::Node(below) if below.position == ends))
             .count();
@@ -446,19 +445,19 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
 
     fn inflate(&mut self, at: At, node: Node) {
         // Splitting a child takes its new blocks before it gives back the old one; with this much at hand none can fail.
-        if self.nodes.room() < 4 << BITS_MAX || self.cells.pages_left() < 12 {
+        if self.nodes.blocks(BITS_MAX) < 4 || self.cells.pages_left() < 12 {
             return;
         }
         let Some(base) = self.nodes.allocate(node.bits + 1) else {
             return;
         };
         let split_at = node.position + node.bits;
-        for index in 0..node.size() {
-            let old = self.nodes.get(node.base as usize + index);
+        for index in 0..1 << node.bits {
+            let old = self.nodes.get(node.base + index);
             let Ok(pair) = self.split(old, split_at) else {
                 return;
             };
-            self.set_pair(base + 2 * index as u32, pair);
+            self.set_pair(base + 2 * index, pair);
         }
         self.nodes.free(node.base, node.bits);
         let node = Node {
@@ -516,9 +515,9 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
                 .unwrap_or(Slot::EMPTY));
         }
         let base = self.nodes.allocate(node.bits - 1).ok_or(Full)?;
-        for index in 0..node.size() / 2 {
-            let slot = self.nodes.get(node.base as usize + from + index);
-            self.nodes.set(base as usize + index, slot);
+        for index in 0..1 << (node.bits - 1) {
+            let slot = self.nodes.get(node.base + from as u32 + index);
+            self.nodes.set(base + index, slot);
         }
         self.work.slots += node.size() as u64 / 2;
         Ok(Slot::node(Node {
@@ -536,7 +535,7 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
 
     fn half_run(&self, node: Node, from: usize) -> &[Slot] {
         self.nodes
-            .run(node.base, node.bits)
+            .block(node.base, node.bits)
             .get(from..from + node.size() / 2)
             .unwrap_or(&[])
     }
@@ -601,7 +600,7 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
         };
         let mut children = [Slot::EMPTY; 1 << BITS_MAX];
         let (mut used, mut entries) = (0, 0usize);
-        for &slot in self.nodes.run(node.base, node.bits) {
+        for &slot in self.nodes.block(node.base, node.bits) {
             if !slot.is_empty() {
                 children[used] = slot;
                 used += 1;
@@ -630,20 +629,20 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
     }
 
     fn halve(&mut self, at: At, node: Node) -> bool {
-        if self.nodes.room() < 4 << BITS_MAX || self.cells.pages_left() < 12 {
+        if self.nodes.blocks(BITS_MAX) < 4 || self.cells.pages_left() < 12 {
             return false;
         }
         let Some(base) = self.nodes.allocate(node.bits - 1) else {
             return false;
         };
         let position = node.position + node.bits - 1;
-        for index in 0..node.size() / 2 {
-            let from = node.base as usize + 2 * index;
+        for index in 0..1 << (node.bits - 1) {
+            let from = node.base + 2 * index;
             let pair = [self.nodes.get(from), self.nodes.get(from + 1)];
             let Ok(slot) = self.merge(pair, position) else {
                 return false;
             };
-            self.nodes.set(base as usize + index, slot);
+            self.nodes.set(base + index, slot);
         }
         self.work.slots += node.size() as u64 / 2;
         self.nodes.free(node.base, node.bits);
@@ -786,8 +785,8 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
 
     fn set_pair(&mut self, base: u32, [zero, one]: [Slot; 2]) {
         self.work.slots += 2;
-        self.nodes.set(base as usize, zero);
-        self.nodes.set(base as usize + 1, one);
+        self.nodes.set(base, zero);
+        self.nodes.set(base + 1, one);
     }
 }
 

@@ -6,11 +6,11 @@ use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::arena::Arena;
 use super::bits::Bits;
 use super::cells::{Cell, Cells, PAGE};
 use super::header::{Folded, HeaderHash};
-use super::nodes::Nodes;
-use super::slot::{Node, Slot, View, tag};
+use super::slot::{BITS_MAX, Child, Node, Slot, View, tag};
 use crate::key::Key;
 
 /// Keys to 32-bit ids that the caller chooses: exact match under a hashed header.
@@ -45,7 +45,8 @@ pub struct LcIndex<K: Key, H = Folded> {
     pub(super) root: Vec<Slot>,
     /// The lowest bits that number the root's slots: the smallest `2^k - 1` that is at least `root.len() - 1`.
     pub(super) mask: usize,
-    pub(super) nodes: Nodes,
+    /// The children of the nodes below the root.
+    pub(super) nodes: Arena<Vec<Slot>>,
     pub(super) cells: Cells<K>,
     pub(super) len: usize,
     pub(super) capacity: usize,
@@ -170,7 +171,8 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
     /// may round up.
     pub fn bytes_for(capacity: usize) -> usize {
         let (root, nodes, pages) = arenas(capacity);
-        root * size_of::<Slot>() + Nodes::bytes_for(nodes) + Cells::<K>::bytes_for(pages)
+        let nodes = nodes.next_multiple_of(1 << BITS_MAX);
+        (root + nodes) * size_of::<Slot>() + Cells::<K>::bytes_for(pages)
     }
 
     /// An index for up to `capacity` entries under a hash of the caller's own.
@@ -183,7 +185,7 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
         let mut index = Self {
             root: Vec::new(),
             mask: 0,
-            nodes: Nodes::empty(),
+            nodes: Arena::new(BITS_MAX),
             cells: Cells::empty(K::from_words(K::Words::default())),
             len: 0,
             capacity: 0,
@@ -483,16 +485,32 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
     }
 
     /// The entry of `key`: its slot, its place in the bucket, its cell.
+    #[inline]
     pub(super) fn locate(&self, header: u64, key: &K) -> Option<Place> {
-        let mut at = self.root_at(header);
-        let mut slot = self.slot(at);
+        let at = self.root_at(header);
+        let slot = self.slot(at);
         if slot.is_node() {
-            let bits = Bits::new(header, key.words());
-            while let View::Node(node) = slot.view() {
-                at = child(node, &bits);
-                slot = self.slot(at);
-            }
+            return self.locate_below(slot, header, key);
         }
+        self.locate_in(at, slot, header, key)
+    }
+
+    /// [`locate`](Self::locate) under a node of the root.
+    #[cold]
+    #[inline(never)]
+    fn locate_below(&self, mut slot: Slot, header: u64, key: &K) -> Option<Place> {
+        let bits = Bits::new(header, key.words());
+        let mut at = self.root_at(header);
+        while let View::Node(node) = slot.view() {
+            at = child(node, &bits);
+            slot = self.slot(at);
+        }
+        self.locate_in(at, slot, header, key)
+    }
+
+    /// [`locate`](Self::locate) in a slot that has no node.
+    #[inline]
+    fn locate_in(&self, at: At, slot: Slot, header: u64, key: &K) -> Option<Place> {
         let mut matches = slot.matches(tag(header));
         while matches != 0 {
             let place = (matches.trailing_zeros() / 8) as usize;
@@ -548,7 +566,7 @@ pub struct Trace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum At {
     Root(usize),
-    Node(usize),
+    Node(Child),
 }
 
 /// Where an entry is.
@@ -562,5 +580,5 @@ pub(super) struct Place {
 /// The child of `node` that the string leads to.
 #[inline]
 pub(super) fn child<W: Copy + AsRef<[u64]> + Ord>(node: Node, bits: &Bits<W>) -> At {
-    At::Node(node.base as usize + bits.take(node.position, node.bits))
+    At::Node(node.base + bits.take(node.position, node.bits) as u32)
 }

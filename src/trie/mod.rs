@@ -124,6 +124,7 @@
 //! Where a user of a [`Key`](crate::key::Key) of their own begins: [`Indexed`]. To look at a trie: [`LcIndex::stats`],
 //! [`LcIndex::trace`], [`LcIndex::draw_svg`].
 
+mod arena;
 mod bits;
 mod cells;
 mod check;
@@ -133,7 +134,6 @@ mod header;
 mod index;
 mod keyed;
 mod map;
-mod nodes;
 mod order;
 pub mod prefix;
 mod slot;

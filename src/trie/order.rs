@@ -139,7 +139,7 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
         while let View::Node(node) = slot.view() {
             slot = *self
                 .nodes
-                .run(node.base, node.bits)
+                .block(node.base, node.bits)
                 .iter()
                 .find(|slot| !slot.is_empty())?;
         }
@@ -175,8 +175,8 @@ impl<K: Key, H: HeaderHash> LcIndex<K, H> {
             let At::Node(index) = child(node, bits) else {
                 return None;
             };
-            let place = index - node.base as usize;
-            let after = self.nodes.run(node.base, node.bits).get(place + 1..)?;
+            let place = (index - node.base) as usize;
+            let after = self.nodes.block(node.base, node.bits).get(place + 1..)?;
             if let Some(&next) = after.iter().find(|slot| !slot.is_empty()) {
                 above = next;
             }

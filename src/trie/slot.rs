@@ -20,11 +20,16 @@
 //! and that are path compression. The node lives in its parent's slot (Nilsson and Karlsson packed theirs the same way), so
 //! walking a level touches one cache line.
 
+use super::arena::Item;
+
 /// Entries that a bucket can hold: as many as tags fit one word.
 pub(crate) const BUCKET: usize = 8;
 
-/// An index into the node arena.
+/// An index into the arena of nodes' children.
 pub(crate) type Child = u32;
+
+/// Index bits of the largest node below the root. It bounds what one inflation moves.
+pub(crate) const BITS_MAX: u32 = 4;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(16))]
@@ -38,6 +43,9 @@ const COUNT: u32 = 32;
 const CLASS: u32 = 36;
 const POSITION: u32 = 32;
 const BITS: u32 = 48;
+
+/// In the first word of a free block: not a pattern that tags can have (each tag byte is 0 or at least 0x80).
+const FREE: u64 = 0x0101_0101_0101_0100;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const TOPS: u64 = 0x8080_8080_8080_8080;
@@ -155,6 +163,22 @@ impl Slot {
     }
 }
 
+/// The first slot has the order in its tags, and the neighbours in its word.
+impl Item for Slot {
+    fn chain(order: u32, previous: u32, next: u32) -> [Self; 2] {
+        let first = Self {
+            tags: FREE + u64::from(order),
+            word: u64::from(previous) << 32 | u64::from(next),
+        };
+        [first, Self::EMPTY]
+    }
+
+    fn chained([first, _]: [Self; 2]) -> Option<(u32, u32, u32)> {
+        let order = first.tags.wrapping_sub(FREE);
+        (order < 0x80).then_some((order as u32, (first.word >> 32) as u32, first.word as u32))
+    }
+}
+
 /// `tags` with the byte at `place` set to `tag`.
 #[inline]
 pub(crate) fn with_tag(tags: u64, place: usize, tag: u8) -> u64 {
@@ -164,7 +188,15 @@ pub(crate) fn with_tag(tags: u64, place: usize, tag: u8) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
+    use crate::trie::arena::tests::exercise;
+
+    #[test]
+    fn blocks_of_slots_join_until_all_is_whole() {
+        exercise::<Vec<Slot>>();
+    }
 
     #[test]
     fn words_round_trip() {

@@ -3,10 +3,10 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::arena::ORDER_MIN;
 use super::bits::Bits;
 use super::index::{Id, Index, LEVELS_MAX, NOWHERE, ROOT, Record, Tally};
 use super::slot::{Bucket, Cell, Node, Slot, View};
+use crate::trie::arena::ORDER_MIN;
 
 /// The shape and size of a trie.
 #[derive(Clone, Debug, PartialEq, Eq)]

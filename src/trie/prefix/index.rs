@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
-use super::arena::{Arena, ORDER_MIN};
 use super::bits::Bits;
 use super::slot::{At, Bucket, Cell, ID_BITS, LANES, Line, Node, Slot, View};
 use super::{ReserveError, Work};
+use crate::trie::arena::{Arena, ORDER_MIN};
 
 /// Cells in the largest bucket: what one cache line holds. Small in unit tests, so that buckets overflow there.
 pub(super) const BUCKET: usize = if cfg!(any(test, fuzzing)) { 4 } else { 8 };

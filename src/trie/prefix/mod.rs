@@ -58,7 +58,6 @@
 //! Olsson and Duyck in Linux's `fib_trie` (thresholds, skipped bits told by one exclusive-or, and the halving that one full
 //! child vetoed); Srinivasan and Varghese 1999 (prefix expansion).
 
-mod arena;
 mod bits;
 mod check;
 mod draw;

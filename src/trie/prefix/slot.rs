@@ -29,6 +29,11 @@
 //! Bit `40 + n` of its slot, one of the sixteen under *next*, is set where some cell may match an address whose next four bits are
 //! `n`: most addresses that no cell matches are told so without the line.
 
+use alloc::collections::TryReserveError;
+use alloc::vec::Vec;
+
+use crate::trie::arena::{Item, Store};
+
 /// An index into the slot arena.
 pub(super) type At = u32;
 
@@ -368,14 +373,6 @@ pub(super) fn lanes(bucket: Bucket) -> u32 {
     ((1 << bucket.count) - 1) << (bucket.base as usize % LANES)
 }
 
-/// What lies in an arena: something that a free block can be chained through.
-pub(super) trait Item: Copy + Default {
-    /// The first two items of a free block of `2^order` with these neighbours.
-    fn chain(order: u32, previous: u32, next: u32) -> [Self; 2];
-    /// Reads them; `None` for a block in use.
-    fn chained(block: [Self; 2]) -> Option<(u32, u32, u32)>;
-}
-
 impl Item for Slot {
     fn chain(order: u32, previous: u32, next: u32) -> [Self; 2] {
         let first = Self {
@@ -414,9 +411,56 @@ impl Item for Cell {
     }
 }
 
+/// Cells in lines of eight.
+impl Store for Vec<Line> {
+    type Item = Cell;
+    fn reserve(&mut self, items: usize) -> Result<(), TryReserveError> {
+        self.try_reserve_exact(items.div_ceil(LANES).saturating_sub(self.len()))
+    }
+    fn len(&self) -> usize {
+        self.len() * LANES
+    }
+    fn grow(&mut self, len: usize) {
+        self.resize(len / LANES, Line::default());
+    }
+    fn clear(&mut self) {
+        self.clear();
+    }
+    fn get(&self, index: u32) -> Cell {
+        let lane = index as usize % LANES;
+        match self.as_slice().get(index as usize / LANES) {
+            Some(line) => Cell {
+                window: line.windows[lane],
+                number: line.numbers[lane],
+            },
+            None => Cell::default(),
+        }
+    }
+    fn set(&mut self, index: u32, item: Cell) {
+        let lane = index as usize % LANES;
+        if let Some(line) = self.as_mut_slice().get_mut(index as usize / LANES) {
+            line.windows[lane] = item.window;
+            line.numbers[lane] = item.number;
+        }
+    }
+    fn bytes(&self) -> (usize, usize) {
+        (
+            self.capacity() * size_of::<Line>(),
+            self.len() * size_of::<Line>(),
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trie::arena::tests::exercise;
+
+    #[test]
+    fn blocks_of_slots_and_of_cells_join_until_all_is_whole() {
+        exercise::<Vec<Slot>>();
+        exercise::<Vec<Line>>();
+    }
 
     #[test]
     fn slots_round_trip() {

@@ -2,19 +2,25 @@
 //!
 //! Apart because the bound on wasted memory is proved here alone. A block's address is a multiple of its size, so a node's
 //! block falls into the blocks of its two halves without a move, and a freed block joins its free buddy at once (Knowlton 1965).
-//! Free blocks are chained through their own items.
+//! Free blocks are chained through their own items. Both heads of the trie keep their slots here, and the raw head its cells.
 
 use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 
-use super::slot::{Cell, Item, LANES, Line, Slot};
-
-/// Largest block: `2^ORDER_MAX` items.
-pub(super) const ORDER_MAX: u32 = 13;
+/// Largest block of any arena: `2^ORDER_MAX` items.
+const ORDER_MAX: u32 = 13;
 /// Smallest block: two items, which is what a free one's chain takes.
 pub(super) const ORDER_MIN: u32 = 1;
 
 const NONE: u32 = u32::MAX;
+
+/// What lies in an arena: something that a free block can be chained through.
+pub(super) trait Item: Copy + Default {
+    /// The first two items of a free block of `2^order` with these neighbours.
+    fn chain(order: u32, previous: u32, next: u32) -> [Self; 2];
+    /// Reads them; `None` for a block in use.
+    fn chained(block: [Self; 2]) -> Option<(u32, u32, u32)>;
+}
 
 /// How the items lie in memory.
 pub(super) trait Store: Default {
@@ -30,9 +36,9 @@ pub(super) trait Store: Default {
     fn bytes(&self) -> (usize, usize);
 }
 
-/// Slots one after the other.
-impl Store for Vec<Slot> {
-    type Item = Slot;
+/// One after the other.
+impl<I: Item> Store for Vec<I> {
+    type Item = I;
     fn reserve(&mut self, items: usize) -> Result<(), TryReserveError> {
         self.try_reserve_exact(items.saturating_sub(self.len()))
     }
@@ -40,68 +46,28 @@ impl Store for Vec<Slot> {
         self.len()
     }
     fn grow(&mut self, len: usize) {
-        self.resize(len, Slot::EMPTY);
+        self.resize(len, I::default());
     }
     fn clear(&mut self) {
         self.clear();
     }
     #[inline]
-    fn get(&self, index: u32) -> Slot {
+    fn get(&self, index: u32) -> I {
         self.as_slice()
             .get(index as usize)
             .copied()
             .unwrap_or_default()
     }
     #[inline]
-    fn set(&mut self, index: u32, item: Slot) {
+    fn set(&mut self, index: u32, item: I) {
         if let Some(place) = self.as_mut_slice().get_mut(index as usize) {
             *place = item;
         }
     }
     fn bytes(&self) -> (usize, usize) {
         (
-            self.capacity() * size_of::<Slot>(),
-            self.len() * size_of::<Slot>(),
-        )
-    }
-}
-
-/// Cells in lines of eight.
-impl Store for Vec<Line> {
-    type Item = Cell;
-    fn reserve(&mut self, items: usize) -> Result<(), TryReserveError> {
-        self.try_reserve_exact(items.div_ceil(LANES).saturating_sub(self.len()))
-    }
-    fn len(&self) -> usize {
-        self.len() * LANES
-    }
-    fn grow(&mut self, len: usize) {
-        self.resize(len / LANES, Line::default());
-    }
-    fn clear(&mut self) {
-        self.clear();
-    }
-    fn get(&self, index: u32) -> Cell {
-        let lane = index as usize % LANES;
-        match self.as_slice().get(index as usize / LANES) {
-            Some(line) => Cell {
-                window: line.windows[lane],
-                number: line.numbers[lane],
-            },
-            None => Cell::default(),
-        }
-    }
-    fn set(&mut self, index: u32, item: Cell) {
-        let lane = index as usize % LANES;
-        if let Some(line) = self.as_mut_slice().get_mut(index as usize / LANES) {
-            line.windows[lane] = item.window;
-            line.numbers[lane] = item.number;
-        }
-    }
-    fn bytes(&self) -> (usize, usize) {
-        (
-            self.capacity() * size_of::<Line>(),
-            self.len() * size_of::<Line>(),
+            self.capacity() * size_of::<I>(),
+            self.len() * size_of::<I>(),
         )
     }
 }
@@ -122,7 +88,7 @@ pub(super) struct Arena<S> {
 }
 
 impl<S: Store> Arena<S> {
-    /// An empty arena whose largest blocks have `2^order_max` items.
+    /// An empty arena whose largest blocks have `2^order_max` items, `order_max` at most 13.
     pub(super) fn new(order_max: u32) -> Self {
         Self {
             store: S::default(),
@@ -299,9 +265,9 @@ impl<S: Store> Arena<S> {
     }
 }
 
-impl Arena<Vec<Slot>> {
-    /// The slots of a block.
-    pub(super) fn block(&self, base: u32, order: u32) -> &[Slot] {
+impl<I: Item> Arena<Vec<I>> {
+    /// The items of a block.
+    pub(super) fn block(&self, base: u32, order: u32) -> &[I] {
         let base = base as usize;
         self.store
             .as_slice()
@@ -311,10 +277,11 @@ impl Arena<Vec<Slot>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn exercise<S: Store>() {
+    /// Fills an arena with blocks of all orders, and gives them back in another order.
+    pub(in crate::trie) fn exercise<S: Store>() {
         let mut arena: Arena<S> = Arena::new(4);
         arena.reserve(16 * 8).unwrap();
         for round in 0..4u32 {
@@ -341,11 +308,5 @@ mod tests {
             }
             assert_eq!((arena.used(), arena.room(), arena.blocks(4)), (0, 128, 8));
         }
-    }
-
-    #[test]
-    fn buddies_join_until_all_is_whole() {
-        exercise::<Vec<Slot>>();
-        exercise::<Vec<Line>>();
     }
 }
