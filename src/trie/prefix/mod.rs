@@ -44,13 +44,13 @@
 //!
 //! # Where it loses
 //!
-//! Against `prefix-trie` on full tables of 2025 (`benches/versus`, one run of interleaved rounds on a busy machine): addresses of the
-//! table take 0.32 of its time in bursts, and 0.75 to 0.95 alone. Random addresses take 0.55 in bursts and about the same alone for
-//! IPv4, where both wait for one cold line; for IPv6, where nearly all of them end within the first levels, they take about the same alone
-//! and 1.5 times as long in bursts, since there is nothing to wait for that staging could hide. The static LC-trie of `iptrie` is
-//! a quarter faster for addresses of the IPv4 table in a loop, and slower in bursts and where nothing overlaps. An edit takes about
-//! twice the time of `prefix-trie`'s: the nodes' tallies and the slots that a short prefix is written to are what keeps lookups
-//! short.
+//! Against `prefix-trie` on full tables of 2025 (ratios of interleaved rounds on a busy machine, as `benches/versus` measures them):
+//! addresses of the table take about 0.3 of its time in bursts, and 0.6 to 0.8 in a loop; random IPv4 addresses 0.45 to 0.5 in bursts and
+//! 0.75 in a loop. Where nothing overlaps, random IPv4 addresses take 1.0 to 1.1 times as long and those of the IPv4 table 1.2 times: a slot
+//! and a line that are in no cache are waited for one after the other, where the lower nodes of `prefix-trie` lie close together.
+//! Random IPv6 addresses nearly all end at the first two slots: they take about 1.1 times as long alone and 1.25 in bursts, which write
+//! prefixes and numbers for all where a loop can leave out what nobody reads; there is nothing to wait for that staging could hide. An
+//! edit takes 1.6 to 2 times as long: the nodes' tallies and the slots that a short prefix is written to are what keeps lookups short.
 //!
 //! # Sources
 //!

@@ -24,17 +24,17 @@ impl Draft {
         }
     }
 
-    /// Adds a cell behind those that are not longer.
+    /// Adds a cell behind those that are not longer. Cost: O(cells that are longer), mostly none.
     pub(super) fn push(&mut self, cell: Cell) {
-        let at = self
-            .cells()
-            .iter()
-            .position(|other| other.len() > cell.len())
-            .unwrap_or(self.count);
-        if let Some(tail) = self.cells.get_mut(at..=self.count) {
-            tail.rotate_right(1);
-            tail[0] = cell;
-            self.count += 1;
+        let mut at = self.count;
+        let Some(last) = self.cells.get_mut(at) else {
+            return;
+        };
+        *last = cell;
+        self.count += 1;
+        while at > 0 && self.cells[at - 1].len() > cell.len() {
+            self.cells.swap(at - 1, at);
+            at -= 1;
         }
     }
 
