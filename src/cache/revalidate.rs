@@ -103,26 +103,34 @@ impl<K: FlowKey + Indexed, H: Pipeline> FlowCache<K, H> {
     /// Whether a look at the granules of the log says that no edit since the stamp touches the session; not asked where the edits
     /// since are so few that [`touched`](Self::touched) costs no more.
     ///
-    /// `key` is one of the session's, that of the direction `from`. A direction that no packet has come in depends on nothing
+    /// `of` is one of the session's keys and its direction. A direction that no packet has come in depends on nothing
     /// yet. Cost: a few words of the log for each direction.
     #[inline]
     pub(super) fn is_clear(
         log: &RegionLog<HookSet>,
         session: &Session<K, H::Destiny>,
+        of: (&K, Direction),
+    ) -> bool {
+        log.many_since(session.stamp) && !Self::is_near(log, session, of)
+    }
+
+    /// Whether a look at the granules of the log leaves it open that an edit since the stamp touches the session.
+    fn is_near(
+        log: &RegionLog<HookSet>,
+        session: &Session<K, H::Destiny>,
         (key, from): (&K, Direction),
     ) -> bool {
-        fn is_near<T: AsSeen>(log: &RegionLog<HookSet>, stamp: Generation, tuples: &T) -> bool {
+        fn near<T: AsSeen>(log: &RegionLog<HookSet>, stamp: Generation, tuples: &T) -> bool {
             log.newest_near(stamp, |view| tuples.of(view)).is_some()
         }
         let stamp = session.stamp;
-        log.many_since(stamp)
-            && !Direction::BOTH.into_iter().any(|direction| {
-                session.seen[direction as usize]
-                    && match session.translated {
-                        true => is_near(log, stamp, &session.tuples(direction)),
-                        false => is_near(log, stamp, &untranslated(key, from, direction)),
-                    }
-            })
+        Direction::BOTH.into_iter().any(|direction| {
+            session.seen[direction as usize]
+                && match session.translated {
+                    true => near(log, stamp, &session.tuples(direction)),
+                    false => near(log, stamp, &untranslated(key, from, direction)),
+                }
+        })
     }
 
     /// The hooks whose edits since the stamp touch each direction; `None` when no edit touches the session.

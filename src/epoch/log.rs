@@ -63,7 +63,7 @@ pub enum Since<I> {
 impl<H: Copy> RegionLog<H> {
     /// A log that remembers `capacity` regions, at least 1.
     ///
-    /// Memory: 120 bytes a region, and 64 for its granules (8 KB of these at least, 8 MB at most).
+    /// Memory: 120 bytes a region, and 64 for its granules (16 KB of these at least, 8 MB at most).
     pub fn new(capacity: usize) -> Self {
         let ring: Vec<_> = core::iter::repeat_n(None, capacity.max(1)).collect();
         Self {
