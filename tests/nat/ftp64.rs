@@ -282,6 +282,23 @@ fn sec_7_filtering_does_not_keep_out_what_was_announced() {
     }
 }
 
+/// Who gets no port for his data connection is told so by the pool, as for any other (RFC 6146 section 3.5.1.1).
+#[test]
+fn sec_6_a_data_connection_without_a_port_is_answered() {
+    let mut talk = open(&PoolConfig {
+        ports: Ports {
+            first: 40_000,
+            last: 40_000,
+        },
+        ..pool()
+    });
+    play(&mut talk, &[(0, "EPSV\r\n", "PASV\r\n"), PASSIVE]);
+    let data = "tcp [2001:db8::7]:50002 > [64:ff9b::c000:235]:51210";
+    assert_eq!(talk.connect(data), None);
+    assert_eq!(talk.pair.nat().counters().unlent, 1);
+    assert_eq!(talk.pair.cached.stats().rejected, 1);
+}
+
 #[test]
 fn sec_7_a_pool_that_lends_nothing_is_an_answer() {
     let mut talk = open(&PoolConfig {

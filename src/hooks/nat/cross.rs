@@ -31,7 +31,7 @@ use super::action::End;
 use super::mapping::PoolId;
 use super::pool::{Filtering, PoolError};
 use super::rules::RuleId;
-use super::{Nat, Refusal};
+use super::{Nat, Refusal, Refused};
 use crate::hook::Direction;
 use crate::hooks::conntrack::{ConnId, Trackable};
 use crate::key::{Embedding, Endpoint, Family, Locality, crossed};
@@ -192,7 +192,7 @@ impl<K: Trackable> Nat<K> {
         &mut self,
         id: ConnId,
         now: Instant,
-    ) -> Option<Result<(), Refusal>> {
+    ) -> Option<Result<(), Refused>> {
         let child = self.tracker.connection(id)?;
         let (original, master) = (*child.tuple(Direction::Original), child.master()?);
         if !self.crosses(master) {
@@ -201,11 +201,13 @@ impl<K: Trackable> Nat<K> {
         if original.fields().family == Family::V4 {
             // To the end that was lent, whomever it lets in otherwise: the peer was told it.
             let number = self.mappings.of_outside(&original)?;
-            return Some(self.cross_in(id, number, now).map(|_| ()));
+            let opened = self.cross_in(id, number, now);
+            return Some(opened.map(|_| ()).map_err(Refused::from));
         }
         let side = self.sides.side(master)?;
         let pool = self.mappings.get(side.mappings[0]?)?.pool;
-        Some(self.cross_out(id, pool, side.rules[1]?, now))
+        let opened = self.cross_out(id, pool, side.rules[1]?, now);
+        Some(opened.map_err(|why| why.by(pool)))
     }
 
     /// Gives a pending connection its reply tuple, and lets it keep its mappings.

@@ -12,7 +12,7 @@
 use core::fmt;
 
 use super::action::{Action, End, Range};
-use super::{NAME, Nat, Opening, PoolId, Refusal, Refused, is_decided, moved};
+use super::{NAME, Nat, Opening, Refusal, Refused, is_decided, moved};
 use crate::hook::{
     Caching, Class, Context, Direction, Hook, Judge, Judgement, Recheck, Rejudged, Stage, Stages,
     Tally,
@@ -315,14 +315,6 @@ impl<K: Trackable, P: Packet<Key = K>> Judge<P> for Nat<K> {
     }
 }
 
-/// Names the pool that a refusal comes from.
-fn by(pool: PoolId) -> impl Fn(Refusal) -> Refused {
-    move |why| Refused {
-        why,
-        by: Some(pool),
-    }
-}
-
 /// The packet's connection, if it has one.
 fn connection(context: &Context) -> Option<(ConnId, Direction, Class)> {
     let track = context.track?;
@@ -434,7 +426,7 @@ impl<K: Trackable> Nat<K> {
         let now = context.now;
         if status.contains(Status::EXPECTED) {
             if let Some(opened) = self.follow_across(id, now) {
-                return opened.map_err(Refused::from);
+                return opened;
             }
             if let Some(plan) = self.follow_master(id) {
                 for (end, range) in plan {
@@ -477,7 +469,9 @@ impl<K: Trackable> Nat<K> {
                 hook: NAME,
                 rule: Some(rule.0),
             };
-            return self.cross_out(id, pool, rule, now).map_err(by(pool));
+            return self
+                .cross_out(id, pool, rule, now)
+                .map_err(|why| why.by(pool));
         }
         let interface = match end {
             End::Source => context.egress.map(|egress| egress.interface),
@@ -502,7 +496,9 @@ impl<K: Trackable> Nat<K> {
             return Ok(());
         };
         match pool {
-            Some(pool) => self.decide_by_pool(id, pool, now).map_err(by(pool))?,
+            Some(pool) => self
+                .decide_by_pool(id, pool, now)
+                .map_err(|why| why.by(pool))?,
             None => self.decide(id, end, &range, planned, now)?,
         }
         let rule = decided.map(|(rule, _)| rule);

@@ -153,6 +153,16 @@ struct Refused {
     by: Option<PoolId>,
 }
 
+impl Refusal {
+    /// That of a pool.
+    const fn by(self, pool: PoolId) -> Refused {
+        Refused {
+            why: self,
+            by: Some(pool),
+        }
+    }
+}
+
 impl From<Refusal> for Refused {
     fn from(why: Refusal) -> Self {
         Self { why, by: None }
