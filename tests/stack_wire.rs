@@ -1,7 +1,9 @@
-//! The wire of a smoltcp stack in a test: packets that wait for it, and packets that it has sent.
+//! The wire of a smoltcp stack in a test: packets that wait for it, and packets that it has sent; and the network between two of
+//! them, which loses, repeats and reorders.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
+use gufc::testing::prng::SplitMix64;
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
@@ -62,5 +64,53 @@ impl Device for Wire {
         capabilities.medium = Medium::Ip;
         capabilities.max_transmission_unit = self.mtu;
         capabilities
+    }
+}
+
+/// A network that loses some packets, delivers some twice, and each of them after a while of its own.
+pub(crate) struct Network<T> {
+    /// Of a hundred packets, so many.
+    loss: u64,
+    repeat: u64,
+    /// The longest delay, in milliseconds.
+    spread: u64,
+    /// By the time of their arrival.
+    under_way: BTreeMap<(u64, u64), T>,
+    number: u64,
+}
+
+impl<T: Clone> Network<T> {
+    /// One that does each of the three less than so much.
+    pub(crate) fn new(chance: &mut SplitMix64, [loss, repeat, spread]: [u64; 3]) -> Self {
+        Self {
+            loss: chance.below(loss),
+            repeat: chance.below(repeat),
+            spread: chance.below(spread) + 1,
+            under_way: BTreeMap::new(),
+            number: 0,
+        }
+    }
+
+    pub(crate) fn send(&mut self, chance: &mut SplitMix64, now: u64, packet: &T) {
+        let copies = match chance.below(100) {
+            n if n < self.loss => 0,
+            n if n < self.loss + self.repeat => 2,
+            _ => 1,
+        };
+        for _ in 0..copies {
+            self.number += 1;
+            let when = now + chance.below(self.spread);
+            self.under_way.insert((when, self.number), packet.clone());
+        }
+    }
+
+    /// What has arrived by now, one after the other.
+    pub(crate) fn receive(&mut self, now: u64) -> Option<T> {
+        let entry = self.under_way.first_entry()?;
+        (entry.key().0 <= now).then(|| entry.remove())
+    }
+    /// When the next packet arrives; `None` where none is under way.
+    pub(crate) fn next_arrival(&self) -> Option<u64> {
+        self.under_way.keys().next().map(|(when, _)| *when)
     }
 }

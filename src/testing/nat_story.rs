@@ -624,13 +624,7 @@ impl Story {
 pub fn nat(bytes: &[u8]) -> Result<u64, String> {
     let mut choices = Choices::new(bytes);
     let mut story = Story::new(&mut choices)?;
-    let mut number = 0;
-    while !choices.is_empty() {
-        story
-            .play(&mut choices)
-            .map_err(|what| format!("operation {number}: {what}"))?;
-        number += 1;
-    }
+    choices.play_all(|choices| story.play(choices))?;
     Ok(story.gateway.cache.stats().cached())
 }
 

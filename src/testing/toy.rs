@@ -1,5 +1,8 @@
 //! A packet that is nothing but its facts, and small worlds to draw packets from.
 
+use alloc::format;
+use alloc::string::String;
+
 use crate::cookie::FlowCookie;
 use crate::key::{Endpoint, Family, FlowKey, Locality, Protocol, Tuple, Zone};
 use crate::packet::{Defect, Fragment, Interface, Origin, Packet, Rewrite, TcpFlags};
@@ -114,6 +117,23 @@ impl<'a> Choices<'a> {
     /// Whether there are none left.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Plays a story: one operation after the other, as long as there are choices.
+    ///
+    /// # Errors
+    ///
+    /// The first operation's that fails, and its number.
+    pub fn play_all(
+        &mut self,
+        mut play: impl FnMut(&mut Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut number = 0;
+        while !self.is_empty() {
+            play(self).map_err(|what| format!("operation {number}: {what}"))?;
+            number += 1;
+        }
+        Ok(())
     }
 
     /// The next byte; 0 past the end.

@@ -465,12 +465,6 @@ impl Story {
 pub fn track(bytes: &[u8]) -> Result<Stats, String> {
     let mut choices = Choices::new(bytes);
     let mut story = Story::new(&mut choices)?;
-    let mut number = 0;
-    while !choices.is_empty() {
-        story
-            .play(&mut choices)
-            .map_err(|what| format!("operation {number}: {what}"))?;
-        number += 1;
-    }
+    choices.play_all(|choices| story.play(choices))?;
     Ok(story.cache.stats().clone())
 }

@@ -70,6 +70,23 @@ fn syn_flood_leaves_the_established_alone() {
     assert_eq!(tracker.early_dropped(), 500 + 20_000 + 200 - 1000);
 }
 
+/// Maintenance between a first packet and its verdict leaves the connection alone; and more end at once than are ended together.
+#[test]
+fn maintenance_ends_what_is_over_and_nothing_that_waits() {
+    let mut tracker = tracker(Config::new(200, [1, 2]));
+    for n in 0..150 {
+        assert!(open(&mut tracker, n, secs(1)));
+    }
+    let [out, _] = client(1000);
+    let first = Told::tcp(out, segment("S 5:0 w900 l0"));
+    let waiting = tracker.track(&first, secs(2)).connection.expect("a place");
+    assert_eq!(tracker.maintain(secs(2), 200).expired, 0);
+    let done = tracker.maintain(Instant::NEVER, 200);
+    assert_eq!((done.examined, done.expired), (151, 150));
+    assert_eq!(tracker.confirm(waiting, secs(3)), Confirmation::Confirmed);
+    assert_eq!(tracker.len(), 1);
+}
+
 #[test]
 fn full_of_the_assured_is_full() {
     let mut tracker = tracker(Config::new(4, [1, 2]));

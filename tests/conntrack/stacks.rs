@@ -3,9 +3,6 @@
 //!
 //! `GUFC_STACK_SEEDS=5000 cargo test --release --test promises stacks` looks longer.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-
 use gufc::hooks::conntrack::{Config, Reason, TcpPhase, Timeouts};
 use gufc::testing::prng::SplitMix64;
 use gufc::time::Instant;
@@ -16,7 +13,7 @@ use smoltcp::time::Instant as Moment;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
 use super::cached::Pair;
-use crate::stack_wire::Wire;
+use crate::stack_wire::{Network, Wire};
 
 const RULES: &str = "
     chain main {
@@ -184,21 +181,12 @@ fn converse(seed: u64) -> Told {
         .connect(client.stack.context(), (addresses[1], 80), 40_000)
         .expect("a socket");
 
-    let (loss, repeat, spread) = (
-        chance.below(16),
-        chance.below(12),
-        chance.below(DELAY_MAX) + 1,
-    );
-    let mut under_way: BTreeMap<(u64, u64), (Leg, usize, Vec<u8>)> = BTreeMap::new();
-    let (mut number, mut old_resets) = (0, 0);
+    let mut network = Network::<(Leg, usize, Vec<u8>)>::new(&mut chance, [16, 12, DELAY_MAX]);
+    let mut old_resets = 0;
     let mut now = 0;
     for _ in 0..200_000 {
         let mut sent = Vec::new();
-        while let Some(entry) = under_way.first_entry() {
-            if entry.key().0 > now {
-                break;
-            }
-            let (leg, to, packet) = entry.remove();
+        while let Some((leg, to, packet)) = network.receive(now) {
             match leg {
                 Leg::ToTracker => {
                     let moment = Instant::from_millis(1_000 + now);
@@ -224,19 +212,11 @@ fn converse(seed: u64) -> Told {
             let packets = host.wire.outgoing.drain(..);
             sent.extend(packets.map(|packet| (Leg::ToTracker, 1 - from, packet)));
         }
-        for (leg, to, packet) in sent {
-            let copies: Range<u64> = match chance.below(100) {
-                n if n < loss => 0..0,
-                n if n < loss + repeat => 0..2,
-                _ => 0..1,
-            };
-            for _ in copies {
-                number += 1;
-                let at = now + chance.below(spread);
-                under_way.insert((at, number), (leg, to, packet.clone()));
-            }
+        for packet in sent {
+            network.send(&mut chance, now, &packet);
         }
-        if under_way.is_empty() && now > 0 && hosts.iter_mut().all(|host| host.is_over(now)) {
+        let arrival = network.next_arrival();
+        if arrival.is_none() && now > 0 && hosts.iter_mut().all(|host| host.is_over(now)) {
             let tracker = &pair.cached.hooks().0;
             for reason in Reason::ALL
                 .into_iter()
@@ -256,7 +236,6 @@ fn converse(seed: u64) -> Told {
                 rude: hosts.iter().any(|host| host.rude),
             };
         }
-        let arrival = under_way.keys().next().map(|(at, _)| *at);
         let [client, server] = &mut hosts;
         let turns = [client.next_turn(now), server.next_turn(now)];
         let next = turns.into_iter().flatten().chain(arrival).min();

@@ -1,7 +1,7 @@
 //! FTP through a translator: what is announced is what the peer can reach, and both ends see one stream, whatever is lost,
 //! repeated or cut anew on the way. Every packet goes through a cached and an uncached dataplane, and comes out the same.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use gufc::cache::{self, FlowCache};
 use gufc::epoch::Change;
@@ -22,7 +22,7 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant as Moment;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
-use crate::stack_wire::Wire;
+use crate::stack_wire::{Network, Wire};
 
 pub(super) type Hooks = (Nat<Tuple>, Filter);
 
@@ -632,16 +632,11 @@ fn converse(seed: u64) -> usize {
             40_000,
         )
         .expect("a socket");
-    let (loss, repeat, spread) = (chance.below(12), chance.below(12), chance.below(60) + 1);
-    let mut under_way: BTreeMap<(u64, u64), (bool, usize, Vec<u8>)> = BTreeMap::new();
-    let (mut now, mut number) = (0u64, 0u64);
+    let mut network = Network::<(bool, usize, Vec<u8>)>::new(&mut chance, [12, 12, 60]);
+    let mut now = 0u64;
     for _ in 0..200_000 {
         let mut sent = Vec::new();
-        while let Some(entry) = under_way.first_entry() {
-            if entry.key().0 > now {
-                break;
-            }
-            let (translated, to, packet) = entry.remove();
+        while let Some((translated, to, packet)) = network.receive(now) {
             if translated {
                 hosts[to].wire.incoming.push_back(packet);
             } else if let Some(packet) = pair.process(&packet, Instant::from_millis(1_000 + now)) {
@@ -657,19 +652,8 @@ fn converse(seed: u64) -> usize {
                     .map(|packet| (false, 1 - from, packet)),
             );
         }
-        for (translated, to, packet) in sent {
-            let copies = match chance.below(100) {
-                n if n < loss => 0,
-                n if n < loss + repeat => 2,
-                _ => 1,
-            };
-            for _ in 0..copies {
-                number += 1;
-                under_way.insert(
-                    (now + chance.below(spread), number),
-                    (translated, to, packet.clone()),
-                );
-            }
+        for packet in sent {
+            network.send(&mut chance, now, &packet);
         }
         for (host, wanted) in hosts.iter().zip(&wanted) {
             let heard = String::from_utf8_lossy(&host.heard);

@@ -1,7 +1,7 @@
 //! A client of IPv6 fetches files from a server of IPv4 that knows PASV and PORT only, actively and passively (RFC 6384): real stacks, over
 //! a network that loses, repeats and reorders on both sides of the translator.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use gufc::hooks::conntrack::{Reason, Status};
 use gufc::testing::prng::SplitMix64;
@@ -13,7 +13,7 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
 use super::ftp::Pair;
 use super::ftp64::{hooks, pool};
-use crate::stack_wire::Wire;
+use crate::stack_wire::{Network, Wire};
 
 const CLIENT: &str = "2001:db8::7";
 const SERVER: &str = "192.0.2.53";
@@ -328,9 +328,8 @@ fn fetch(seed: u64) -> (usize, u64) {
     let listening = server.control;
     server.socket(listening).listen(21).expect("a port");
     client.connect(client.control, (address(EMBEDDED), 21), 40_000);
-    let (loss, repeat, spread) = (chance.below(10), chance.below(10), chance.below(50) + 1);
-    let mut under_way: BTreeMap<(u64, u64), (bool, usize, Vec<u8>)> = BTreeMap::new();
-    let (mut now, mut number) = (0u64, 0u64);
+    let mut network = Network::<(bool, usize, Vec<u8>)>::new(&mut chance, [10, 10, 50]);
+    let mut now = 0u64;
     while user.step < STEPS.len() {
         assert!(
             now < 2_000_000,
@@ -338,11 +337,7 @@ fn fetch(seed: u64) -> (usize, u64) {
             user.step
         );
         let mut sent = Vec::new();
-        while let Some(entry) = under_way.first_entry() {
-            if entry.key().0 > now {
-                break;
-            }
-            let (translated, to, packet) = entry.remove();
+        while let Some((translated, to, packet)) = network.receive(now) {
             if translated {
                 let host = if to == 0 { &mut client } else { &mut server };
                 host.wire.incoming.push_back(packet);
@@ -358,17 +353,8 @@ fn fetch(seed: u64) -> (usize, u64) {
         sent.extend(outgoing.map(|packet| (false, 1, packet)));
         let outgoing = server.wire.outgoing.drain(..);
         sent.extend(outgoing.map(|packet| (false, 0, packet)));
-        for (translated, to, packet) in sent {
-            let copies = match chance.below(100) {
-                n if n < loss => 0,
-                n if n < loss + repeat => 2,
-                _ => 1,
-            };
-            for _ in 0..copies {
-                number += 1;
-                let when = now + chance.below(spread);
-                under_way.insert((when, number), (translated, to, packet.clone()));
-            }
+        for packet in sent {
+            network.send(&mut chance, now, &packet);
         }
         now += 5;
     }
